@@ -1,0 +1,2 @@
+// Package smtp is an SMTP and LMTP server and client.
+package smtp
