@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"errors"
 	"iter"
 	"math"
@@ -269,7 +270,7 @@ func Resolve[T ~uint32](spec SetSpec, largest T) NumSet[T] {
 		ranges = append(ranges, Range[T]{min(first, last), max(first, last)})
 	}
 	// Sorting first keeps a hostile set of n ranges at n log n.
-	slices.SortFunc(ranges, func(a, b Range[T]) int { return int(int64(a.First) - int64(b.First)) })
+	slices.SortFunc(ranges, func(a, b Range[T]) int { return cmp.Compare(a.First, b.First) })
 	var out NumSet[T]
 	for _, r := range ranges {
 		out.AddRange(r.First, r.Last)

@@ -15,7 +15,8 @@ const Inbox = "INBOX"
 //
 // Names are UTF-8 with "/" between levels and no empty level; they are never patterns, and
 // only Inbox is special. A level above a mailbox need not be a mailbox itself: it is then
-// listed with NoSelect. A name that the store cannot keep is ErrBadName.
+// listed with NoSelect. A name that the store cannot keep, or that CheckName refuses, is
+// ErrBadName.
 //
 // All methods are safe for concurrent use. Several Stores, in one process or in several,
 // may stand on the same storage at once.
@@ -41,7 +42,9 @@ type Store interface {
 
 	// Rename gives the mailbox and all its children new names; UIDs, UIDVALIDITY and ids
 	// stay (RFC 9051, 6.3.6). Renaming the Inbox moves its messages to a new mailbox and
-	// leaves the Inbox empty and its children alone. ErrNoMailbox, ErrMailboxExists.
+	// leaves the Inbox empty and its children alone. ErrNoMailbox, ErrMailboxExists (also
+	// for a level), ErrBadName for a place below itself. Subscriptions stay with the names.
+	// A handle open on a renamed mailbox follows it, or reports ErrNoMailbox.
 	Rename(ctx context.Context, old, new string) error
 
 	// Subscribe sets or clears the name's subscription, which needs no mailbox
@@ -104,6 +107,7 @@ type Mailbox interface {
 	// Changes returns one consistent view of what happened after since: it is the only
 	// source of the views that servers build. Since 0 gives everything. ErrTooOld: the
 	// store no longer knows which messages went away that long ago; ask again with 0.
+	// A since that lies ahead of HighestModSeq gives nothing.
 	Changes(ctx context.Context, since ModSeq) (Delta, error)
 
 	// Watch calls wake when the mailbox may have changed, by this or another handle or
@@ -134,7 +138,8 @@ type Mailbox interface {
 	// Copy puts copies of the messages of set, with flags and internal date, into the
 	// mailbox dst of the same store, all or none, durable when it returns. When move, the
 	// originals are gone in the same step, or, where a store cannot do that at once, after
-	// it: a crash between leaves both, never neither. ErrNoMailbox: no dst.
+	// it: a crash between leaves both, never neither. Dst may be this very mailbox.
+	// ErrNoMailbox: no dst, or it cannot hold messages.
 	Copy(ctx context.Context, set UIDSet, dst string, move bool) (Copied, error)
 
 	// Close releases the handle. Bodies opened from it stay readable until closed.
@@ -143,6 +148,7 @@ type Mailbox interface {
 
 // State is a mailbox at one moment.
 type State struct {
+	ID            string // MailboxInfo.ID: handles with the same one share what is known of the mailbox
 	UIDValidity   uint32 // changes only when UIDs were lost (RFC 9051, 2.3.1.1)
 	UIDNext       UID    // lower than any UID to come, greater than any there
 	HighestModSeq ModSeq
