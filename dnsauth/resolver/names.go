@@ -85,3 +85,37 @@ func ReverseLabels(addr netip.Addr) string {
 	}
 	return string(out)
 }
+
+// EscapeName returns the presentation form (RFC 1035, 5.1) of a name whose
+// labels are plain octets between dots, as they come out of a message or an SPF
+// macro: octets that are special there are escaped, so that they arrive at the
+// server as they are.
+func EscapeName(name string) string {
+	plain := true
+	for i := range len(name) {
+		c := name[i]
+		plain = plain && c > ' ' && c <= '~' && !isSpecial(c)
+	}
+	if plain {
+		return name
+	}
+	var b strings.Builder
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c < ' ' || c > '~':
+			b.WriteByte('\\')
+			b.WriteByte('0' + c/100)
+			b.WriteByte('0' + c/10%10)
+			b.WriteByte('0' + c%10)
+		case c == ' ' || isSpecial(c):
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// isSpecial names the characters that miekg/dns escapes when it prints names.
+func isSpecial(c byte) bool { return strings.IndexByte(`'@;()"\`, c) >= 0 }
