@@ -1,0 +1,90 @@
+package smtp
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// txContext is the context of one transaction: its parent's, but cancelled when the
+// transaction ends. It makes the machinery of cancellation only when somebody asks for it,
+// and never links to the contexts of other transactions, so the cost per message is small and
+// flat however many a connection carries. Its memory is not used again: whoever
+// keeps it sees it cancelled for good.
+type txContext struct {
+	parent context.Context
+
+	mu     sync.Mutex
+	inner  context.Context // made by the first Done
+	cancel context.CancelFunc
+	ended  bool
+}
+
+func (c *txContext) Deadline() (time.Time, bool) { return c.parent.Deadline() }
+
+func (c *txContext) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inner == nil {
+		c.inner, c.cancel = context.WithCancel(c.parent)
+		if c.ended {
+			c.cancel()
+		}
+	}
+	return c.inner.Done()
+}
+
+func (c *txContext) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.parent.Err(); err != nil {
+		return err
+	}
+	if c.ended {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Value lets package context find the inner context once there is one, so that
+// contexts derived from c need no goroutine.
+func (c *txContext) Value(key any) any {
+	c.mu.Lock()
+	inner := c.inner
+	c.mu.Unlock()
+	if inner != nil {
+		return inner.Value(key)
+	}
+	return c.parent.Value(key)
+}
+
+func (c *txContext) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// txContexts hands out contexts made in slabs, for a connection that carries many messages.
+// The first is made alone: most connections carry one.
+type txContexts struct {
+	slab []txContext
+	used bool
+}
+
+func (t *txContexts) next(parent context.Context) *txContext {
+	if len(t.slab) == 0 {
+		n := 1
+		if t.used {
+			n = 32
+		}
+		t.used = true
+		t.slab = make([]txContext, n)
+	}
+	c := &t.slab[0]
+	t.slab = t.slab[1:]
+	c.parent = parent
+	return c
+}
