@@ -166,11 +166,11 @@ type ItemState uint8
 
 // ItemAny, in a Filter, selects all of them.
 const (
-	ItemAny ItemState = iota
-	ItemWaiting            // for its time, or for a free place
-	ItemLeased             // somebody works on it
-	ItemHeld               // until it is released
-	ItemDone               // its recipients are settled, others of the message are not
+	ItemAny     ItemState = iota
+	ItemWaiting           // for its time, or for a free place
+	ItemLeased            // somebody works on it
+	ItemHeld              // until it is released
+	ItemDone              // its recipients are settled, others of the message are not
 )
 
 func (s ItemState) String() string {
@@ -207,7 +207,8 @@ type Change struct {
 }
 
 // Op is an operation of Alter. OpHold, OpRelease and OpExpire on a leased item act when its lease
-// ends; OpKick and OpReroute leave it out; OpRemove takes it away, so that its lease is stale.
+// ends; OpKick leaves it out, and OpReroute leaves out a message that has leased items; OpRemove
+// takes it away, so that its lease is stale.
 type Op uint8
 
 const (

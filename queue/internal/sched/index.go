@@ -1,0 +1,323 @@
+// Package sched is the index of queued work that the stores in memory and on files share:
+// which item is due when, on which route, who holds it. It keeps no envelopes and no bodies, about
+// a hundred bytes an item.
+package sched
+
+import (
+	"container/heap"
+	"crypto/rand"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/mailblocks/mailblocks/queue"
+)
+
+// An Index is safe for concurrent use. P is what its owner notes with each item.
+//
+// An item that is leased or pinned belongs to whoever holds it: its Payload may be read and
+// changed without a lock. All other fields are the Index's.
+type Index[P any] struct {
+	mu       sync.Mutex
+	unpinned sync.Cond // signalled when items are unpinned
+	closed   error
+	heads    map[uint64]*Item[P] // by message; the items of one message are chained
+	routes   map[string]*route[P]
+	ring     *route[P] // the next to serve among the routes with due work
+	ringSize int
+	waiting  routeHeap[P] // routes by the time of their earliest waiting item
+	leases   map[*Item[P]]*lease[P]
+	ends     leaseHeap[P]
+	fence    uint64
+	turn     uint32 // counts calls of Lease
+	mark     queue.Mark
+	wake     chan struct{} // closed and replaced when mark moves
+}
+
+// An Item is one message's recipients on one route.
+type Item[P any] struct {
+	Payload  P
+	id       uint64
+	next     *Item[P]
+	route    *route[P]
+	due      int64 // Unix nanoseconds
+	alarm    int64
+	pos      int32
+	priority int8
+	place    place
+	hold     bool
+	expire   bool
+}
+
+// ID returns the number of the item's message.
+func (it *Item[P]) ID() uint64 { return it.id }
+
+// Route returns the item's route. It is fixed while the item is leased or pinned.
+func (it *Item[P]) Route() string { return it.route.name }
+
+type route[P any] struct {
+	name       string
+	ready      itemHeap[P]
+	waiting    itemHeap[P]
+	parked     itemHeap[P]
+	items      int       // in any place
+	prev, next *route[P] // ring; nil when outside
+	waitPos    int       // in Index.waiting, -1 when outside
+	turn       uint32    // Index.turn at which given was counted
+	given      int
+}
+
+type lease[P any] struct {
+	item  *Item[P]
+	fence uint64
+	until int64
+	owner string
+	pos   int
+}
+
+// New returns an empty index. Its fences begin at random, so that tokens of an earlier
+// life of the same storage are not taken for its own.
+func New[P any]() *Index[P] {
+	var seed [8]byte
+	rand.Read(seed[:])
+	x := &Index[P]{
+		heads:  make(map[uint64]*Item[P]),
+		routes: make(map[string]*route[P]),
+		leases: make(map[*Item[P]]*lease[P]),
+		fence:  binary.LittleEndian.Uint64(seed[:]) >> 2,
+		mark:   1,
+		wake:   make(chan struct{}),
+	}
+	x.unpinned.L = &x.mu
+	return x
+}
+
+// A Part is an item to be added.
+type Part struct {
+	Route  string
+	Due    time.Time
+	Alarm  time.Time
+	Hold   bool
+	Expire bool
+	Done   bool // all its recipients are settled
+}
+
+// Add enters a message. The payload is given to each of its items.
+func (x *Index[P]) Add(id uint64, priority int8, parts []Part, payload P) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.add(id, priority, parts, payload)
+}
+
+func (x *Index[P]) add(id uint64, priority int8, parts []Part, payload P) error {
+	if x.closed != nil {
+		return x.closed
+	}
+	now := time.Now().UnixNano()
+	var chain *Item[P]
+	for i := len(parts) - 1; i >= 0; i-- {
+		part := &parts[i]
+		it := &Item[P]{
+			Payload: payload, id: id, next: chain, priority: priority,
+			due: nanos(part.Due), alarm: nanos(part.Alarm), hold: part.Hold, expire: part.Expire,
+		}
+		chain = it
+		x.attach(it, part.Route)
+		if !part.Done {
+			x.enter(it, now)
+		}
+	}
+	x.heads[id] = chain
+	x.wakeAll()
+	return nil
+}
+
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func (x *Index[P]) attach(it *Item[P], name string) {
+	r := x.routes[name]
+	if r == nil {
+		r = &route[P]{name: name, waitPos: -1}
+		r.ready.in, r.waiting.in, r.parked.in = ready, waiting, parked
+		x.routes[name] = r
+	}
+	r.items++
+	it.route = r
+}
+
+func (x *Index[P]) detach(it *Item[P]) {
+	r := it.route
+	if r.items--; r.items == 0 {
+		delete(x.routes, r.name)
+	}
+}
+
+// enter puts an item that is nowhere into the structure it belongs to.
+func (x *Index[P]) enter(it *Item[P], now int64) {
+	switch {
+	case it.hold:
+		it.place = held
+		return
+	case it.due > now:
+		it.route.waiting.push(it)
+	default:
+		it.route.ready.push(it)
+	}
+	x.fix(it.route)
+}
+
+// leave takes an item out of the structure it is in.
+func (x *Index[P]) leave(it *Item[P]) {
+	switch it.place {
+	case waiting:
+		it.route.waiting.remove(it)
+	case ready:
+		it.route.ready.remove(it)
+	case parked:
+		it.route.parked.remove(it)
+	case leased:
+		if l := x.leases[it]; l != nil {
+			heap.Remove(&x.ends, l.pos)
+			delete(x.leases, it)
+		}
+	}
+	it.place = nowhere
+	x.fix(it.route)
+}
+
+// fix puts a route where its items say: into the ring, and into the heap of waiting routes.
+func (x *Index[P]) fix(r *route[P]) {
+	due := len(r.ready.items)+len(r.parked.items) > 0
+	switch {
+	case due && r.next == nil:
+		x.ringSize++
+		if x.ring == nil {
+			r.prev, r.next = r, r
+			x.ring = r
+		} else { // the last to be served
+			r.prev, r.next = x.ring.prev, x.ring
+			r.prev.next, r.next.prev = r, r
+		}
+	case !due && r.next != nil:
+		x.ringSize--
+		if r.next == r {
+			x.ring = nil
+		} else {
+			r.prev.next, r.next.prev = r.next, r.prev
+			if x.ring == r {
+				x.ring = r.next
+			}
+		}
+		r.prev, r.next = nil, nil
+	}
+	waits := len(r.waiting.items) > 0
+	switch {
+	case waits && r.waitPos < 0:
+		heap.Push(&x.waiting, r)
+	case waits:
+		heap.Fix(&x.waiting, r.waitPos)
+	case r.waitPos >= 0:
+		heap.Remove(&x.waiting, r.waitPos)
+	}
+}
+
+// advance does what the time asks for: waiting items become ready, leases end.
+func (x *Index[P]) advance(now int64) {
+	moved := false
+	for len(x.waiting) > 0 {
+		r := x.waiting[0]
+		if r.waiting.min().due > now {
+			break
+		}
+		for it := r.waiting.min(); it != nil && it.due <= now; it = r.waiting.min() {
+			r.waiting.remove(it)
+			r.ready.push(it)
+		}
+		x.fix(r)
+		moved = true
+	}
+	for len(x.ends) > 0 && x.ends[0].until <= now {
+		it := x.ends[0].item
+		x.leave(it)
+		x.enter(it, now)
+		moved = true
+	}
+	if moved {
+		x.wakeAll()
+	}
+}
+
+func (x *Index[P]) wakeAll() {
+	x.mark++
+	close(x.wake)
+	x.wake = make(chan struct{})
+}
+
+// Close makes every later call fail with err and wakes those who wait.
+func (x *Index[P]) Close(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed == nil {
+		x.closed = err
+		x.wakeAll()
+	}
+}
+
+// Err returns what Close was given, nil while the index is in use.
+func (x *Index[P]) Err() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.closed
+}
+
+// routeHeap orders routes by their earliest waiting item (container/heap).
+type routeHeap[P any] []*route[P]
+
+func (h routeHeap[P]) Len() int           { return len(h) }
+func (h routeHeap[P]) Less(i, j int) bool { return h[i].waiting.min().due < h[j].waiting.min().due }
+func (h routeHeap[P]) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].waitPos, h[j].waitPos = i, j
+}
+
+func (h *routeHeap[P]) Push(r any) {
+	r.(*route[P]).waitPos = len(*h)
+	*h = append(*h, r.(*route[P]))
+}
+
+func (h *routeHeap[P]) Pop() any {
+	last := len(*h) - 1
+	r := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	r.waitPos = -1
+	return r
+}
+
+// leaseHeap orders leases by their end (container/heap).
+type leaseHeap[P any] []*lease[P]
+
+func (h leaseHeap[P]) Len() int           { return len(h) }
+func (h leaseHeap[P]) Less(i, j int) bool { return h[i].until < h[j].until }
+func (h leaseHeap[P]) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].pos, h[j].pos = i, j
+}
+
+func (h *leaseHeap[P]) Push(l any) {
+	l.(*lease[P]).pos = len(*h)
+	*h = append(*h, l.(*lease[P]))
+}
+
+func (h *leaseHeap[P]) Pop() any {
+	last := len(*h) - 1
+	l := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return l
+}
