@@ -139,9 +139,9 @@ func (c *conn) deliver(ctx context.Context) (*Reply, error) {
 		c.endTx(ctx, stuck)
 		return c.dataStuck(stuck)
 	}
-	var refusal *Reply
+	refusal := asReply(seen)
 	switch {
-	case seen != nil && errors.As(seen, &refusal):
+	case refusal != nil:
 		// Whatever the handler made of it: the message did not come whole.
 	case err != nil:
 		if r := c.judge(ctx, "DATA", err); r.OK() {
@@ -189,11 +189,17 @@ func (c *conn) dataStuck(err error) (*Reply, error) {
 	case errBareLF, errBareCR:
 		return replyBareCommand, err
 	}
-	var r *Reply
-	if errors.As(err, &r) {
-		return r, err
+	return asReply(err), err
+}
+
+// asReply returns the *Reply in err, or nil.
+func asReply(err error) *Reply {
+	if err == nil {
+		return nil // before r, which costs an allocation
 	}
-	return nil, err
+	var r *Reply
+	errors.As(err, &r)
+	return r
 }
 
 // dropRest answers and drops the chunks that come behind one the handler was content with.
@@ -238,8 +244,10 @@ func (c *conn) verdict(ctx context.Context, r *Recipient) *Reply {
 // settle ends the transaction and returns the last reply. LMTP has one for each recipient, in
 // the order they were accepted in (RFC 2033, 4.2).
 func (c *conn) settle(ctx context.Context, final, refusal *Reply) (*Reply, error) {
-	c.log(ctx, slog.LevelDebug, "message done", slog.String("from", c.tx.From),
-		slog.Int("recipients", len(c.tx.Recipients)), slog.Int64("size", c.body.total), slog.String("reply", final.Error()))
+	if c.srv.logger().Enabled(ctx, slog.LevelDebug) {
+		c.log(ctx, slog.LevelDebug, "message done", slog.String("from", c.tx.From),
+			slog.Int("recipients", len(c.tx.Recipients)), slog.Int64("size", c.body.total), slog.String("reply", final.Error()))
+	}
 	if c.srv.Mode == ModeLMTP {
 		n := len(c.tx.Recipients)
 		for i, r := range c.tx.Recipients {

@@ -261,3 +261,8 @@ func TestDialogues(t *testing.T) {
 		})
 	}
 }
+
+// newServerWith returns a server with the defaults and no log.
+func newServerWith(_ testing.TB, h smtp.Handler) *smtp.Server {
+	return &smtp.Server{Handler: h, Hostname: "mx.example.org", Logger: slog.New(slog.DiscardHandler)}
+}
