@@ -3,7 +3,6 @@ package smtp
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 )
@@ -67,8 +66,7 @@ func (c *conn) bdat(ctx context.Context, arg []byte) (*Reply, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	c.endTx(ctx, refusal)
-	return refusal, nil
+	return c.settle(ctx, refusal, refusal)
 }
 
 // parseBdat reads "size [LAST]".
@@ -139,7 +137,7 @@ func (c *conn) deliver(ctx context.Context) (*Reply, error) {
 		c.endTx(ctx, stuck)
 		return c.dataStuck(stuck)
 	}
-	refusal := asReply(seen)
+	refusal, _ := seen.(*Reply)
 	switch {
 	case refusal != nil:
 		// Whatever the handler made of it: the message did not come whole.
@@ -189,17 +187,8 @@ func (c *conn) dataStuck(err error) (*Reply, error) {
 	case errBareLF, errBareCR:
 		return replyBareCommand, err
 	}
-	return asReply(err), err
-}
-
-// asReply returns the *Reply in err, or nil.
-func asReply(err error) *Reply {
-	if err == nil {
-		return nil // before r, which costs an allocation
-	}
-	var r *Reply
-	errors.As(err, &r)
-	return r
+	r, _ := err.(*Reply)
+	return r, err
 }
 
 // dropRest answers and drops the chunks that come behind one the handler was content with.
@@ -242,13 +231,13 @@ func (c *conn) verdict(ctx context.Context, r *Recipient) *Reply {
 }
 
 // settle ends the transaction and returns the last reply. LMTP has one for each recipient, in
-// the order they were accepted in (RFC 2033, 4.2).
+// the order they were accepted in (RFC 2033, 4.2); a chunk that is not the last has one.
 func (c *conn) settle(ctx context.Context, final, refusal *Reply) (*Reply, error) {
 	if c.srv.logger().Enabled(ctx, slog.LevelDebug) {
 		c.log(ctx, slog.LevelDebug, "message done", slog.String("from", c.tx.From),
 			slog.Int("recipients", len(c.tx.Recipients)), slog.Int64("size", c.body.total), slog.String("reply", final.Error()))
 	}
-	if c.srv.Mode == ModeLMTP {
+	if c.srv.Mode == ModeLMTP && (!c.body.chunk || c.body.last) {
 		n := len(c.tx.Recipients)
 		for i, r := range c.tx.Recipients {
 			v := c.verdict(ctx, r)
@@ -265,7 +254,7 @@ func (c *conn) settle(ctx context.Context, final, refusal *Reply) (*Reply, error
 			}
 		}
 	}
-	if f := c.conf.trace.MessageDone; f != nil {
+	if f := c.conf.trace.MessageDone; f != nil && c.inTx {
 		f(c.txCtx, &c.tx, final.Code, c.body.total)
 	}
 	var cause error
