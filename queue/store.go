@@ -107,8 +107,9 @@ type Token struct {
 // A Lease is an item given out to be worked on.
 type Lease struct {
 	Token    Token
-	Envelope *Envelope // the whole message's; the caller may change its copy
-	Size     int64     // octets of the body
+	Envelope *Envelope // the whole message's; the caller may change its copy. What it says of the
+	// state of recipients on other routes may be old.
+	Size int64 // octets of the body
 
 	// Due are the indexes into Envelope.Recipients of those to attempt: on this route,
 	// pending and due. Never empty.

@@ -30,6 +30,8 @@ type message struct {
 	env  *queue.Envelope
 }
 
+func (m *message) self(int) *message { return m }
+
 // New returns an empty Store.
 func New() *Store {
 	s := &Store{index: sched.New[*message]()}
@@ -73,7 +75,7 @@ func (s *Store) add(msgs []*message) ([]queue.ID, error) {
 	var ids []queue.ID
 	for _, m := range msgs {
 		id := s.lastID.Add(1)
-		if err := s.index.Add(id, m.env.Priority, sched.Parts(m.env), m); err != nil {
+		if err := s.index.Add(id, m.env.Priority, sched.Parts(m.env), m.self); err != nil {
 			return nil, err
 		}
 		ids = append(ids, sched.FormatID(id))
@@ -221,7 +223,7 @@ func (s *Store) alter(id uint64, f *queue.Filter, c queue.Change) (int, error) {
 			s.index.UnpinWhole(id)
 			return 0, nil
 		}
-		return n, s.index.Replace(id, parts, m)
+		return n, s.index.Replace(id, parts, m.self)
 	}
 	items := s.index.Pick(id, f, c.Op)
 	if c.Op == queue.OpKick && len(items) > 0 {

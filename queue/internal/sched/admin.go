@@ -175,9 +175,28 @@ func (x *Index[P]) PinWhole(id uint64) []View[P] {
 	return views
 }
 
-// Apply does op to items that Pick returned and unpins them. It returns the messages that are gone
-// after an OpRemove. OpReroute is not done here but by Replace.
-func (x *Index[P]) Apply(items []*Item[P], op queue.Op, now time.Time) (gone []uint64) {
+// Covers reports whether items are all of a message's items that are not done.
+func (x *Index[P]) Covers(id uint64, items []*Item[P]) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for it := x.heads[id]; it != nil; it = it.next {
+		if it.place != nowhere && !slices.Contains(items, it) {
+			return false
+		}
+	}
+	return true
+}
+
+// SetPayload changes what is noted with a pinned item.
+func (x *Index[P]) SetPayload(it *Item[P], payload P) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	it.Payload = payload
+}
+
+// Apply does op to items that Pick returned and unpins them. After an OpRemove gone are the
+// payloads of the messages that left, a slice for each. OpReroute is not done here but by Replace.
+func (x *Index[P]) Apply(items []*Item[P], op queue.Op, now time.Time) (gone [][]P) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	at := now.UnixNano()
@@ -198,8 +217,8 @@ func (x *Index[P]) Apply(items []*Item[P], op queue.Op, now time.Time) (gone []u
 		it.place = nowhere
 		if op != queue.OpRemove {
 			x.enter(it, at)
-		} else if x.dropIfDone(it.id) {
-			gone = append(gone, it.id)
+		} else if g := x.dropIfDone(it.id); g != nil {
+			gone = append(gone, g)
 		}
 	}
 	x.unpinned.Broadcast()
@@ -232,7 +251,7 @@ func (x *Index[P]) UnpinWhole(id uint64) {
 }
 
 // Replace puts new items in the place of those of a message that PinWhole pinned.
-func (x *Index[P]) Replace(id uint64, parts []Part, payload P) error {
+func (x *Index[P]) Replace(id uint64, parts []Part, payload func(part int) P) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var priority int8

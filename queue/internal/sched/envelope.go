@@ -181,3 +181,12 @@ func Rebuild[P any](e *queue.Envelope, views []View[P]) []Part {
 	}
 	return parts
 }
+
+// Abandon makes the pending recipients on a route failed, for an OpRemove.
+func Abandon(e *queue.Envelope, route string) {
+	for i := range e.Recipients {
+		if r := &e.Recipients[i]; r.Route == route && r.Status == queue.StatusPending {
+			r.Status = queue.StatusFailed
+		}
+	}
+}

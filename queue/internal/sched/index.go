@@ -15,8 +15,8 @@ import (
 
 // An Index is safe for concurrent use. P is what its owner notes with each item.
 //
-// An item that is leased or pinned belongs to whoever holds it: its Payload may be read and
-// changed without a lock. All other fields are the Index's.
+// An item that is leased or pinned belongs to whoever holds it: its Payload may be read without a lock,
+// and only the holder changes it, through the Index.
 type Index[P any] struct {
 	mu       sync.Mutex
 	unpinned sync.Cond // signalled when items are unpinned
@@ -51,6 +51,10 @@ type Item[P any] struct {
 
 // ID returns the number of the item's message.
 func (it *Item[P]) ID() uint64 { return it.id }
+
+// Flags returns whether the item is held, and whether it is to be given up. Both are changed by
+// Apply alone.
+func (it *Item[P]) Flags() (hold, expire bool) { return it.hold, it.expire }
 
 // Route returns the item's route. It is fixed while the item is leased or pinned.
 func (it *Item[P]) Route() string { return it.route.name }
@@ -102,32 +106,34 @@ type Part struct {
 	Done   bool // all its recipients are settled
 }
 
-// Add enters a message. The payload is given to each of its items.
-func (x *Index[P]) Add(id uint64, priority int8, parts []Part, payload P) error {
+// Add enters a message. payload gives each of its items, by the index of its part, what its
+// owner notes with it.
+func (x *Index[P]) Add(id uint64, priority int8, parts []Part, payload func(part int) P) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.add(id, priority, parts, payload)
 }
 
-func (x *Index[P]) add(id uint64, priority int8, parts []Part, payload P) error {
+func (x *Index[P]) add(id uint64, priority int8, parts []Part, payload func(part int) P) error {
 	if x.closed != nil {
 		return x.closed
 	}
 	now := time.Now().UnixNano()
-	var chain *Item[P]
-	for i := len(parts) - 1; i >= 0; i-- {
+	var first *Item[P]
+	end := &first
+	for i := range parts {
 		part := &parts[i]
 		it := &Item[P]{
-			Payload: payload, id: id, next: chain, priority: priority,
+			Payload: payload(i), id: id, priority: priority,
 			due: nanos(part.Due), alarm: nanos(part.Alarm), hold: part.Hold, expire: part.Expire,
 		}
-		chain = it
+		*end, end = it, &it.next
 		x.attach(it, part.Route)
 		if !part.Done {
 			x.enter(it, now)
 		}
 	}
-	x.heads[id] = chain
+	x.heads[id] = first
 	x.wakeAll()
 	return nil
 }

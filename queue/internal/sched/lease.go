@@ -179,8 +179,8 @@ type Result struct {
 }
 
 // Finish unpins a settled item and stores its new payload. When it was the last of its message
-// that was not done, the message leaves the index and gone is true.
-func (x *Index[P]) Finish(it *Item[P], res Result, payload P) (gone bool) {
+// that was not done, the message leaves the index and gone are the payloads of all its items.
+func (x *Index[P]) Finish(it *Item[P], res Result, payload P) (gone []P) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	it.Payload = payload
@@ -195,21 +195,22 @@ func (x *Index[P]) Finish(it *Item[P], res Result, payload P) (gone bool) {
 	}
 	x.enter(it, time.Now().UnixNano())
 	x.wakeAll()
-	return false
+	return nil
 }
 
 // dropIfDone removes a message none of whose items is anywhere.
-func (x *Index[P]) dropIfDone(id uint64) bool {
+func (x *Index[P]) dropIfDone(id uint64) (gone []P) {
 	for it := x.heads[id]; it != nil; it = it.next {
 		if it.place != nowhere {
-			return false
+			return nil
 		}
 	}
 	for it := x.heads[id]; it != nil; it = it.next {
+		gone = append(gone, it.Payload)
 		x.detach(it)
 	}
 	delete(x.heads, id)
-	return true
+	return gone
 }
 
 // Wake implements queue.Store.

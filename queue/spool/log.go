@@ -1,0 +1,429 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mailblocks/mailblocks/queue"
+)
+
+// wal is the log: a row of segments of which the last is written to. Only whole segments are
+// reclaimed, the oldest first, so that a record that ends a message outlives every earlier
+// record of it.
+type wal struct {
+	fs          fileSystem
+	segmentSize int64
+
+	token chan struct{} // who holds it writes
+
+	mu      sync.Mutex
+	failed  error // after it nothing is written any more
+	pending *batch
+	byNum   map[uint32]*segment
+	order   []*segment // ascending numbers; the last is the one written to
+	nextID  uint64
+	begun   func() // called, with mu held, when a segment was begun or became reclaimable; must not block
+
+	spareMu sync.Mutex // taken before mu
+	spare   file       // prepared for the next segment, nil when there is none yet
+}
+
+type segment struct {
+	segmentKey
+	f      file
+	size   int64 // of the file
+	sealed bool  // nothing is written to it any more
+	used   int64 // octets written, header included
+	live   int64 // octets of records somebody needs
+}
+
+// A batch is what is written and synced together.
+type batch struct {
+	txns []*txn
+	done chan struct{} // closed when all of txns have their result
+}
+
+// A txn is one or more records that become durable together or not at all.
+type txn struct {
+	buf []byte
+	at  []ref // of each record; where is known once it is written
+	err error
+}
+
+func (t *txn) add(k kind, id uint64, meta, body []byte) {
+	before := len(t.buf)
+	t.buf = appendRecord(t.buf, k, false, id, meta, body)
+	t.at = append(t.at, ref{size: uint32(len(t.buf) - before)})
+}
+
+// finish marks the last record.
+func (t *txn) finish() {
+	last := t.at[len(t.at)-1]
+	t.buf[len(t.buf)-int(last.size)+5] |= flagLast
+}
+
+func segmentName(number uint32) string { return fmt.Sprintf("log/%08x.seg", number) }
+
+// commit makes the transactions durable: each by itself, all of them when it returns nil. Parallel
+// calls share one write and one sync: while one batch is on its way to the disk the
+// next gathers.
+func (w *wal) commit(txns ...*txn) error {
+	w.mu.Lock()
+	if w.failed != nil {
+		defer w.mu.Unlock()
+		return w.failed
+	}
+	for _, t := range txns {
+		t.finish()
+	}
+	b := w.pending
+	if b == nil {
+		b = &batch{done: make(chan struct{})}
+		w.pending = b
+	}
+	b.txns = append(b.txns, txns...)
+	w.mu.Unlock()
+
+	select {
+	case <-b.done:
+	case w.token <- struct{}{}:
+		w.mu.Lock()
+		mine := w.pending == b
+		if mine {
+			w.pending = nil
+		}
+		w.mu.Unlock()
+		if mine {
+			w.write(b)
+			close(b.done)
+		}
+		<-w.token
+	}
+	<-b.done
+	var errs []error
+	for _, t := range txns {
+		errs = append(errs, t.err)
+	}
+	return errors.Join(errs...)
+}
+
+// write writes a batch, in as many segments as it needs. The caller holds the token.
+func (w *wal) write(b *batch) {
+	for rest := b.txns; len(rest) > 0; {
+		seg, err := w.roomFor(int64(len(rest[0].buf)))
+		if err != nil {
+			for _, t := range rest {
+				t.err = err
+			}
+			return
+		}
+		n, size := 0, int64(0)
+		for n < len(rest) && seg.used+size+int64(len(rest[n].buf)) <= w.segmentSize {
+			size += int64(len(rest[n].buf))
+			n++
+		}
+		w.writeTo(seg, rest[:n], size)
+		rest = rest[n:]
+	}
+}
+
+// writeTo writes transactions that fit into seg, and syncs it.
+func (w *wal) writeTo(seg *segment, txns []*txn, size int64) {
+	buf := txns[0].buf
+	if len(txns) > 1 {
+		buf = make([]byte, 0, size)
+		for _, t := range txns {
+			buf = append(buf, t.buf...)
+		}
+	}
+	var refs []*ref
+	for _, t := range txns {
+		for i := range t.at {
+			refs = append(refs, &t.at[i])
+		}
+	}
+	live := int64(0)
+	seal(buf, seg.segmentKey, seg.used, func(off int) {
+		at := refs[0]
+		at.seg, at.off = seg.number, uint32(seg.used)+uint32(off)
+		if k := kind(buf[off+4]); k == kindMessage || k == kindState {
+			live += int64(at.size)
+		}
+		refs = refs[1:]
+	})
+	_, err := seg.f.WriteAt(buf, seg.used)
+	if err == nil {
+		err = seg.f.Sync()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil && w.failed != nil {
+		err = w.failed
+	}
+	if err != nil {
+		// What is on the disk now is unknown, and a second sync that succeeds would not tell.
+		err = w.fail(fmt.Errorf("write %s: %w", segmentName(seg.number), err))
+		for _, t := range txns {
+			t.err = err
+		}
+		return
+	}
+	seg.used += size
+	seg.live += live
+}
+
+// fail, with mu held, ends the log's life.
+func (w *wal) fail(cause error) error {
+	if w.failed == nil {
+		w.failed = fmt.Errorf("queue/spool: %w: %w", queue.ErrFailed, cause)
+	}
+	return w.failed
+}
+
+// roomFor returns the segment to write size octets to. The caller holds the token.
+func (w *wal) roomFor(size int64) (*segment, error) {
+	if size > w.segmentSize-segmentHeader {
+		return nil, fmt.Errorf("queue/spool: a transaction of %d octets does not fit into a segment of %d", size, w.segmentSize)
+	}
+	w.mu.Lock()
+	failed, n := w.failed, len(w.order)
+	var last *segment
+	if n > 0 {
+		last = w.order[n-1]
+	}
+	w.mu.Unlock()
+	if failed != nil {
+		return nil, failed
+	}
+	if last != nil && !last.sealed && last.used+size <= w.segmentSize {
+		return last, nil
+	}
+	number := uint32(1)
+	if last != nil {
+		number = last.number + 1
+	}
+	return w.begin(number)
+}
+
+// begin makes the spare the segment of that number. The caller holds the token. The segment's
+// header is synced with its first transaction; until then the segment counts as empty.
+func (w *wal) begin(number uint32) (*segment, error) {
+	w.spareMu.Lock()
+	defer w.spareMu.Unlock()
+	if w.spare == nil {
+		f, err := w.prepare()
+		if err != nil {
+			return nil, err
+		}
+		w.spare = f
+	}
+	f := w.spare
+	w.spare = nil
+	w.mu.Lock()
+	key := segmentKey{number, rand.Uint32()}
+	start := segmentStart(key, w.nextID, time.Now())
+	w.mu.Unlock()
+	_, err := f.WriteAt(start, 0)
+	if err == nil {
+		err = w.fs.Rename(spareName, segmentName(number))
+	}
+	if err == nil {
+		err = w.fs.SyncDir("log")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		f.Close()
+		return nil, w.fail(fmt.Errorf("begin %s: %w", segmentName(number), err))
+	}
+	seg := &segment{segmentKey: key, f: f, size: w.segmentSize, used: segmentHeader}
+	w.byNum[number] = seg
+	w.order = append(w.order, seg)
+	if w.begun != nil {
+		w.begun()
+	}
+	return seg, nil
+}
+
+// spareName is the file that becomes the next segment.
+const spareName = "log/spare"
+
+// ensureSpare prepares the next segment before it is needed.
+func (w *wal) ensureSpare() error {
+	w.spareMu.Lock()
+	defer w.spareMu.Unlock()
+	if w.spare != nil {
+		return nil
+	}
+	f, err := w.prepare()
+	w.spare = f
+	return err
+}
+
+// prepare, with spareMu held, makes a file of segmentSize that is written all over. Zeros are written
+// and not just reserved: writing into space that was only reserved changes the
+// file's map of blocks, and then each sync has to commit that as well.
+func (w *wal) prepare() (file, error) {
+	f, err := w.fs.Create(spareName)
+	if err != nil {
+		return nil, fmt.Errorf("queue/spool: prepare segment: %w", err)
+	}
+	zeros := make([]byte, 256<<10)
+	for off := int64(0); err == nil && off < w.segmentSize; off += int64(len(zeros)) {
+		_, err = f.WriteAt(zeros[:min(int64(len(zeros)), w.segmentSize-off)], off)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		f.Close()
+		return nil, errors.Join(fmt.Errorf("queue/spool: prepare segment: %w", err), w.fs.Remove(spareName))
+	}
+	return f, nil
+}
+
+// full reports whether err says that there is no room on the disk.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) }
+
+// A record is one that was read back.
+type record struct {
+	header
+	meta []byte
+}
+
+// errGone: the record is not where it was; it has been moved, or its message has ended.
+var errGone = errors.New("queue/spool: record is gone")
+
+// read reads the record at p, of the given message, without its body.
+func (w *wal) read(p ref, k kind, id uint64) (*record, error) {
+	w.mu.Lock()
+	seg := w.byNum[p.seg]
+	w.mu.Unlock()
+	if seg == nil {
+		return nil, errGone
+	}
+	buf := make([]byte, 1024) // most metas fit
+	n, err := seg.f.ReadAt(buf, int64(p.off))
+	if n < recordHeader {
+		return nil, fmt.Errorf("queue/spool: read %s at %d: %w", segmentName(p.seg), p.off, orEOF(err))
+	}
+	h, ok := parseHeader(buf[:n])
+	if !ok || int64(p.off)+h.size() > seg.size {
+		return nil, errGone
+	}
+	if need := recordHeader + int(h.metaLen); need > n {
+		buf = append(buf[:n], make([]byte, need-n)...)
+		if _, err := seg.f.ReadAt(buf[n:], int64(p.off)+int64(n)); err != nil {
+			return nil, fmt.Errorf("queue/spool: read %s at %d: %w", segmentName(p.seg), p.off, err)
+		}
+	}
+	if !validMeta(buf, &h, seg.segmentKey) || h.kind != k || h.id != id {
+		return nil, errGone
+	}
+	return &record{header: h, meta: buf[recordHeader : recordHeader+h.metaLen]}, nil
+}
+
+func orEOF(err error) error {
+	if err == nil {
+		return errors.New("short read")
+	}
+	return err
+}
+
+// body reads the body of the record r at p.
+func (w *wal) body(p ref, r *record) ([]byte, error) {
+	w.mu.Lock()
+	seg := w.byNum[p.seg]
+	w.mu.Unlock()
+	if seg == nil {
+		return nil, errGone
+	}
+	b := make([]byte, r.bodyLen)
+	if _, err := seg.f.ReadAt(b, int64(p.off)+recordHeader+int64(r.metaLen)); err != nil && len(b) > 0 {
+		return nil, fmt.Errorf("queue/spool: read %s at %d: %w", segmentName(p.seg), p.off, err)
+	}
+	if crc32.Checksum(b, castagnoli) != r.bodyCRC {
+		return nil, errGone
+	}
+	return b, nil
+}
+
+// unneeded takes records from the live ones of their segments.
+func (w *wal) unneeded(refs ...ref) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range refs {
+		if seg := w.byNum[r.seg]; seg != nil {
+			seg.live -= int64(r.size)
+			if seg == w.order[0] && len(w.order) > 1 && seg.live < seg.size/4 && w.begun != nil {
+				w.begun()
+			}
+		}
+	}
+}
+
+// drop removes the oldest segment, which must hold nothing that is live. Its file becomes
+// the spare when there is none. The directory is synced before the next one may go, so that
+// the order of removal is the order of age after a crash too.
+func (w *wal) drop() error {
+	w.spareMu.Lock()
+	defer w.spareMu.Unlock()
+	w.mu.Lock()
+	seg := w.order[0]
+	w.mu.Unlock()
+	name := segmentName(seg.number)
+	var err error
+	if w.spare == nil && seg.size == w.segmentSize {
+		if err = w.fs.Rename(name, spareName); err == nil {
+			w.spare = seg.f
+		}
+	} else if err = w.fs.Remove(name); err == nil {
+		seg.f.Close()
+	}
+	if err == nil {
+		err = w.fs.SyncDir("log")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		return w.fail(fmt.Errorf("drop %s: %w", name, err))
+	}
+	delete(w.byNum, seg.number)
+	w.order = append(w.order[:0], w.order[1:]...)
+	return nil
+}
+
+// newID gives the next message its number.
+func (w *wal) newID() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	id := w.nextID
+	w.nextID++
+	return id
+}
+
+// close waits for the write under way and closes the files.
+func (w *wal) close(reason error) error {
+	w.token <- struct{}{}
+	defer func() { <-w.token }()
+	w.spareMu.Lock()
+	defer w.spareMu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed == nil {
+		w.failed = reason
+	}
+	var errs []error
+	for _, seg := range w.order {
+		errs = append(errs, seg.f.Close())
+	}
+	if w.spare != nil {
+		errs = append(errs, w.spare.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,391 @@
+package spool
+
+import (
+	"bufio"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mailblocks/mailblocks/queue"
+	"github.com/mailblocks/mailblocks/queue/internal/sched"
+)
+
+// Recovery tells what Open found.
+type Recovery struct {
+	Segments int
+	Messages int           // queued
+	Torn     int64         // octets of writes that a crash cut short; nobody was told they were done
+	Orphans  int           // body files without a message, removed
+	Damage   []Damage      // what can not be read though it was on stable storage once
+	Took     time.Duration // to read the log
+}
+
+// Damage is a part of the spool that was acknowledged and is not readable any more: the disk, or
+// somebody, has changed it.
+type Damage struct {
+	File   string   // relative to the spool
+	Offset int64    // in the file
+	ID     queue.ID // "" when not even that is known
+	Reason string
+}
+
+// found is the state that replaying the log builds.
+type found struct {
+	messages map[uint64]*foundMessage
+	maxID    uint64
+	report   Recovery
+}
+
+type foundMessage struct {
+	at       ref
+	fromFile bool
+	priority int8
+	parts    []sched.Part
+	states   []ref // beside parts
+}
+
+// recoverLog reads all segments, oldest first, and opens them into w.
+func recoverLog(w *wal) (*found, error) {
+	began := time.Now()
+	f := &found{messages: make(map[uint64]*foundMessage)}
+	numbers, err := f.list(w.fs)
+	if err != nil {
+		return nil, err
+	}
+	for i, number := range numbers {
+		seg, err := f.segment(w, number, i == len(numbers)-1)
+		if err != nil {
+			return nil, err
+		}
+		if seg != nil {
+			w.byNum[number] = seg
+			w.order = append(w.order, seg)
+		}
+	}
+	f.report.Segments = len(w.order)
+	w.nextID = max(f.maxID+1, sched.FirstID(time.Now()))
+	for id, m := range f.messages {
+		if !slices.ContainsFunc(m.parts, func(p sched.Part) bool { return !p.Done }) {
+			delete(f.messages, id)
+			continue
+		}
+		for _, r := range append(m.states, m.at) {
+			if r.seg != 0 {
+				w.byNum[r.seg].live += int64(r.size)
+			}
+		}
+	}
+	f.report.Messages = len(f.messages)
+	f.report.Took = time.Since(began)
+	return f, nil
+}
+
+// list finds the segments. Whatever else is in the folder is left alone, but the spare, of whose
+// preparation nothing is known, is made anew.
+func (f *found) list(fsys fileSystem) ([]uint32, error) {
+	entries, err := fsys.ReadDir("log")
+	if err != nil {
+		return nil, fmt.Errorf("queue/spool: %w", err)
+	}
+	var numbers []uint32
+	for _, e := range entries {
+		if "log/"+e.Name() == spareName {
+			if err := fsys.Remove(spareName); err != nil {
+				return nil, fmt.Errorf("queue/spool: %w", err)
+			}
+		}
+		hex, isSegment := strings.CutSuffix(e.Name(), ".seg")
+		n, err := strconv.ParseUint(hex, 16, 32)
+		if isSegment && err == nil && n > 0 {
+			numbers = append(numbers, uint32(n))
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+// segment replays one segment. The last one may end in a torn write, which is cleared so
+// that it is not met again, or never have been synced at all; then it is removed and nil.
+func (f *found) segment(w *wal, number uint32, last bool) (*segment, error) {
+	name := segmentName(number)
+	file, err := w.fs.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("queue/spool: %w", err)
+	}
+	size, err := file.Size()
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("queue/spool: %w", err)
+	}
+	seg := &segment{segmentKey: segmentKey{number: number}, f: file, size: size, used: size, sealed: true}
+	s := &scan{found: f, name: name, key: seg.segmentKey, size: size, checkBodies: last}
+	s.r = bufio.NewReaderSize(io.NewSectionReader(file, 0, size), 256<<10)
+	s.at = io.ReaderAt(file)
+	end, err := s.run()
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("queue/spool: read %s: %w", name, err)
+	}
+	seg.segmentKey = s.key
+	if end == 0 && last {
+		file.Close()
+		if err := w.fs.Remove(name); err != nil {
+			return nil, fmt.Errorf("queue/spool: %w", err)
+		}
+		return nil, w.fs.SyncDir("log")
+	}
+	if end == 0 {
+		s.damage(0, 0, "header of the segment")
+	}
+	if last && end < size {
+		if err := clearTail(file, end, size); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("queue/spool: clear the end of %s: %w", name, err)
+		}
+	}
+	return seg, nil
+}
+
+// clearTail overwrites what follows the last transaction.
+func clearTail(f file, from, size int64) error {
+	zeros := make([]byte, 256<<10)
+	buf := make([]byte, len(zeros))
+	dirty := false
+	for from < size {
+		n := min(int64(len(zeros)), size-from)
+		if _, err := f.ReadAt(buf[:n], from); err != nil && err != io.EOF {
+			return err
+		}
+		if string(buf[:n]) != string(zeros[:n]) {
+			if _, err := f.WriteAt(zeros[:n], from); err != nil {
+				return err
+			}
+			dirty = true
+		}
+		from += n
+	}
+	if !dirty {
+		return nil
+	}
+	return f.Sync()
+}
+
+// scan reads the records of one segment.
+type scan struct {
+	*found
+	name        string
+	key         segmentKey
+	size        int64
+	checkBodies bool
+
+	at      io.ReaderAt
+	r       *bufio.Reader // stands at off
+	off     int64
+	pending []replay // of the transaction that has not ended yet
+	began   int64    // where that transaction begins
+}
+
+// replay is a record to be applied when its transaction is complete.
+type replay struct {
+	h    header
+	at   ref
+	meta []byte
+}
+
+// run replays the segment and returns where its last complete transaction ends, 0 for a file
+// that does not begin as a segment.
+func (s *scan) run() (end int64, err error) {
+	var start [segmentHeader]byte
+	if _, err := io.ReadFull(s.r, start[:]); err != nil {
+		return 0, unlessShort(err)
+	}
+	key, next, ok := parseSegmentStart(start[:], s.key.number)
+	if !ok {
+		return 0, nil
+	}
+	s.key = key
+	s.maxID = max(s.maxID, next)
+	s.began = segmentHeader
+	s.seek(segmentHeader)
+	for {
+		h, meta, reason, err := s.record()
+		if err != nil {
+			return 0, err
+		}
+		if reason != "" {
+			// Is this where the writing ended, or is it damage in what was written?
+			at, durable, err := s.resync(s.off+recordAlign, s.off)
+			if err != nil {
+				return 0, err
+			}
+			if at < 0 || durable <= s.off {
+				torn := int64(0)
+				if h.kind != 0 {
+					torn = min(h.size(), s.size-s.off)
+				}
+				s.report.Torn += s.off - s.began + torn
+				return s.began, nil
+			}
+			s.damage(s.off, h.id, reason)
+			s.pending = nil
+			s.began = at
+			s.seek(at)
+			continue
+		}
+		s.pending = append(s.pending, replay{h, ref{s.key.number, uint32(s.off), uint32(h.size())}, meta})
+		s.off += h.size()
+		if h.last {
+			for _, p := range s.pending {
+				s.apply(p)
+			}
+			s.pending, s.began = s.pending[:0], s.off
+		}
+	}
+}
+
+func unlessShort(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return nil
+	}
+	return err
+}
+
+func (s *scan) seek(off int64) {
+	s.r.Reset(io.NewSectionReader(s.at, off, s.size-off))
+	s.off = off
+}
+
+// record reads the record at s.off. The reason says why there is none.
+func (s *scan) record() (h header, meta []byte, reason string, err error) {
+	var head [recordHeader]byte
+	if _, err := io.ReadFull(s.r, head[:]); err != nil {
+		return h, nil, "end of file", unlessShort(err)
+	}
+	h, ok := parseHeader(head[:])
+	if !ok || s.off+h.size() > s.size {
+		return header{}, nil, "header of a record", nil
+	}
+	whole := make([]byte, recordHeader+h.metaLen)
+	copy(whole, head[:])
+	if _, err := io.ReadFull(s.r, whole[recordHeader:]); err != nil {
+		return h, nil, "end of file", unlessShort(err)
+	}
+	if !validMeta(whole, &h, s.key) {
+		return header{}, nil, "checksum of a record", nil
+	}
+	rest := int(h.size()) - len(whole)
+	if s.checkBodies && h.bodyLen > 0 {
+		sum := crc32.New(castagnoli)
+		if _, err := io.CopyN(sum, s.r, int64(h.bodyLen)); err != nil {
+			return h, nil, "end of file", unlessShort(err)
+		}
+		if sum.Sum32() != h.bodyCRC {
+			return h, nil, "checksum of a body", nil
+		}
+		rest -= int(h.bodyLen)
+	}
+	if _, err := s.r.Discard(rest); err != nil && unlessShort(err) != nil {
+		return h, nil, "", err
+	}
+	return h, whole[recordHeader:], "", nil
+}
+
+// resync looks from off on for the next record whose checksum is right. Of all that follow it
+// returns the first that proves, by its durable, that the octets at lost were synced once; at is -1
+// when none does.
+func (s *scan) resync(off, lost int64) (at, durable int64, err error) {
+	off = (off + recordAlign - 1) &^ (recordAlign - 1)
+	first := int64(-1)
+	buf := make([]byte, 64<<10)
+	for off < s.size {
+		n, err := s.at.ReadAt(buf, off)
+		if unlessShort(err) != nil {
+			return 0, 0, err
+		}
+		for i := 0; i+recordHeader <= n; i += recordAlign {
+			h, ok := parseHeader(buf[i:n])
+			here := off + int64(i)
+			if !ok || here+h.size() > s.size {
+				continue
+			}
+			whole := make([]byte, recordHeader+h.metaLen)
+			if _, err := s.at.ReadAt(whole, here); err != nil || !validMeta(whole, &h, s.key) {
+				continue
+			}
+			if first < 0 {
+				first = here
+			}
+			if int64(h.durable) > lost {
+				return first, int64(h.durable), nil
+			}
+		}
+		if n < len(buf) {
+			break
+		}
+		off += int64(n) - recordHeader // a header may lie across the end of buf
+		off = (off + recordAlign - 1) &^ (recordAlign - 1)
+	}
+	return -1, 0, nil
+}
+
+func (s *scan) damage(off int64, id uint64, reason string) {
+	d := Damage{File: s.name, Offset: off, Reason: reason}
+	if id != 0 {
+		d.ID = sched.FormatID(id)
+	}
+	s.report.Damage = append(s.report.Damage, d)
+}
+
+// apply does to the found messages what the record says.
+func (s *scan) apply(p replay) {
+	id := p.h.id
+	s.maxID = max(s.maxID, id)
+	m := s.messages[id]
+	switch p.h.kind {
+	case kindMessage:
+		meta, err := parseMessageMeta(p.meta)
+		if err != nil {
+			s.damage(int64(p.at.off), id, err.Error())
+			return
+		}
+		s.messages[id] = &foundMessage{
+			at: p.at, fromFile: meta.fromFile, priority: meta.priority,
+			parts: meta.parts, states: make([]ref, len(meta.parts)),
+		}
+	case kindState:
+		route, res, _, err := parseStateHead(p.meta)
+		if err != nil {
+			s.damage(int64(p.at.off), id, err.Error())
+			return
+		}
+		if i := m.part(route); i >= 0 {
+			part := &m.parts[i]
+			part.Due, part.Alarm, part.Done = res.Due, res.Alarm, res.Done
+			m.states[i] = p.at
+		}
+	case kindFlags:
+		route, flags, err := parseFlagsMeta(p.meta)
+		if err != nil {
+			s.damage(int64(p.at.off), id, err.Error())
+			return
+		}
+		if i := m.part(route); i >= 0 {
+			m.parts[i].Hold, m.parts[i].Expire = flags.Hold, flags.Expire
+		}
+	case kindGone:
+		delete(s.messages, id)
+	}
+}
+
+// part finds the part on a route; -1 also for a message that is not there: the records of one that
+// is gone may outlive it.
+func (m *foundMessage) part(route string) int {
+	if m == nil {
+		return -1
+	}
+	return slices.IndexFunc(m.parts, func(p sched.Part) bool { return p.Route == route })
+}
