@@ -24,7 +24,7 @@ const (
 )
 
 // Identity is which of the peer's names was checked. DMARC counts a pass of
-// MAIL FROM only.
+// MAIL FROM only, not one of a separate check of HELO.
 type Identity string
 
 // The identities of RFC 7208, 2.3 and 2.4.
@@ -37,6 +37,7 @@ const (
 type Result struct {
 	Status   Status
 	Identity Identity
+	Null     bool // MAIL FROM was empty: the identity is postmaster at the HELO name (RFC 7208, 2.4)
 	IP       netip.Addr
 	Helo     string // as given
 	Sender   string // the address checked; postmaster@ was put before a bare domain
@@ -72,12 +73,12 @@ type Checker struct {
 }
 
 // MailFrom checks the identity of MAIL FROM (RFC 7208, 2.4). helo and from are
-// as the peer gave them; from may stand in angle brackets. If from is empty the
-// identity is postmaster at the HELO name, and the result's Identity is Helo.
+// as the peer gave them; from may stand in angle brackets. If it is empty the
+// identity is postmaster at the HELO name.
 func (c *Checker) MailFrom(ctx context.Context, ip netip.Addr, helo, from string) *Result {
 	from = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(from), "<"), ">")
 	if from == "" {
-		return c.Helo(ctx, ip, helo)
+		return c.check(ctx, &Result{Identity: MailFrom, Null: true, IP: ip.Unmap(), Helo: helo, Sender: "postmaster@" + helo})
 	}
 	return c.check(ctx, &Result{Identity: MailFrom, IP: ip.Unmap(), Helo: helo, Sender: from})
 }

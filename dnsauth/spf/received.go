@@ -18,7 +18,7 @@ func (r *Result) ReceivedSPF(receiver string) string {
 	pair("receiver", receiver)
 	pair("identity", string(r.Identity))
 	pair("client-ip", r.IP.String())
-	if r.Identity == MailFrom {
+	if r.Identity == MailFrom && !r.Null {
 		pair("envelope-from", r.Sender)
 	}
 	pair("helo", r.Helo)

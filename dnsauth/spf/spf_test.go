@@ -154,16 +154,16 @@ func TestResult(t *testing.T) {
 		reason     string
 	}{
 		{"h.test", "a@example.org", spf.Pass, spf.MailFrom, "example.org", "ip4:192.0.2.0/24", ""},
-		{"example.org", "", spf.Pass, spf.Helo, "example.org", "ip4:192.0.2.0/24", ""},
-		{"example.org", "<>", spf.Pass, spf.Helo, "example.org", "ip4:192.0.2.0/24", ""},
+		{"example.org", "", spf.Pass, spf.MailFrom, "example.org", "ip4:192.0.2.0/24", ""},
+		{"example.org", "<>", spf.Pass, spf.MailFrom, "example.org", "ip4:192.0.2.0/24", ""},
 		{"h.test", "a@bücher.example", spf.Pass, spf.MailFrom, "xn--bcher-kva.example", "a:%{d}", ""},
 		{"h.test", "a@bad.test", spf.PermError, spf.MailFrom, "bad.test", "default", `bad.test: term "foo:bar": unknown mechanism`},
 		{"h.test", "a@two.test", spf.PermError, spf.MailFrom, "two.test", "default", "two.test has several SPF records"},
 		{"h.test", "a@down.test", spf.TempError, spf.MailFrom, "down.test", "default", "DNS: server failure"},
 		{"h.test", "a@none.test", spf.None, spf.MailFrom, "none.test", "default", "domain does not exist"},
 		{"h.test", `"a\"b c"@slash.test`, spf.Fail, spf.MailFrom, "slash.test", "-all", ""},
-		{"[192.0.2.3]", "", spf.None, spf.Helo, "[192.0.2.3]", "default", "not a fully qualified domain name"},
-		{"", "", spf.None, spf.Helo, "", "default", "not a fully qualified domain name"},
+		{"[192.0.2.3]", "", spf.None, spf.MailFrom, "[192.0.2.3]", "default", "not a fully qualified domain name"},
+		{"", "", spf.None, spf.MailFrom, "", "default", "not a fully qualified domain name"},
 	} {
 		res := checker.MailFrom(t.Context(), client, c.helo, c.from)
 		assert.Equal(t, c.status, res.Status, c.from)
@@ -172,6 +172,10 @@ func TestResult(t *testing.T) {
 		assert.Equal(t, c.mechanism, res.Mechanism, c.from)
 		assert.Equal(t, c.reason, res.Reason, c.from)
 	}
+	assert.True(t, checker.MailFrom(t.Context(), client, "example.org", "<>").Null)
+	helo := checker.Helo(t.Context(), client, "example.org")
+	assert.Equal(t, spf.Pass, helo.Status)
+	assert.Equal(t, spf.Helo, helo.Identity)
 	mapped := netip.MustParseAddr("::ffff:192.0.2.3")
 	assert.Equal(t, spf.Pass, checker.MailFrom(t.Context(), mapped, "h.test", "a@example.org").Status)
 }

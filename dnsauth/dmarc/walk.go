@@ -1,0 +1,132 @@
+package dmarc
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/miekg/dns"
+
+	"github.com/mailblocks/mailblocks/dnsauth/resolver"
+)
+
+// walkNames returns the names of the DNS tree walk for domain: itself, its
+// parent, or for a name of more than eight labels the last seven, and so on up
+// to the top level (RFC 9989, 4.10).
+func walkNames(domain string) []string {
+	names := []string{domain}
+	rest := domain
+	labels := strings.Count(domain, ".") + 1
+	for labels > 1 {
+		_, rest, _ = strings.Cut(rest, ".")
+		if labels--; labels <= 7 {
+			names = append(names, rest)
+		}
+	}
+	return names
+}
+
+// records looks up the policy records of names, each once, all at once.
+type records struct {
+	ctx      context.Context // of the evaluation
+	resolver resolver.Resolver
+
+	mu     sync.Mutex
+	byName map[string]*recordLookup
+}
+
+type recordLookup struct {
+	done    chan struct{}
+	record  *Record // nil without a single valid one
+	several bool
+	err     error
+}
+
+// start begins the look-up for name unless it has begun.
+func (r *records) start(name string) *recordLookup {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.byName[name]
+	if l == nil {
+		l = &recordLookup{done: make(chan struct{})}
+		if r.byName == nil {
+			r.byName = make(map[string]*recordLookup)
+		}
+		r.byName[name] = l
+		go func() { // ends with the resolver's answer, at the latest with ctx
+			defer close(l.done)
+			l.record, l.several, l.err = lookupRecord(r.ctx, r.resolver, name)
+		}()
+	}
+	return l
+}
+
+// get waits for the record at name.
+func (r *records) get(name string) (*Record, error) {
+	l := r.start(name)
+	select {
+	case <-l.done:
+		return l.record, l.err
+	case <-r.ctx.Done():
+		return nil, r.ctx.Err()
+	}
+}
+
+// lookupRecord asks for the record at _dmarc.name. Several are as good as none
+// (RFC 9989, 4.10, step 2).
+func lookupRecord(ctx context.Context, r resolver.Resolver, name string) (rec *Record, several bool, err error) {
+	a, err := r.Resolve(ctx, resolver.EscapeName("_dmarc."+name), dns.TypeTXT)
+	if errors.Is(err, resolver.ErrName) {
+		return nil, false, nil // too long to exist
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	for _, text := range resolver.Texts(a) {
+		if p, err := Parse(text); err == nil {
+			if rec != nil {
+				return nil, true, nil
+			}
+			rec = p
+		}
+	}
+	return rec, false, nil
+}
+
+// walk finds the organizational domain of domain (RFC 9989, 4.10.2), and the
+// public suffix domain above it if a record says psd=y.
+func (r *records) walk(domain string) (org, suffix string, err error) {
+	names := walkNames(domain)
+	for _, n := range names {
+		r.start(n)
+	}
+	for i, n := range names {
+		rec, err := r.get(n)
+		if err != nil {
+			return "", "", err
+		}
+		if rec == nil {
+			continue
+		}
+		switch {
+		case rec.PSD == PSDNo:
+			return n, "", nil
+		case rec.PSD == PSDYes && i > 0:
+			return oneLabelBelow(n, domain), n, nil
+		case rec.PSD == PSDYes:
+			return n, "", nil // the walk stops where it began
+		}
+		org = n
+	}
+	if org == "" {
+		org = domain
+	}
+	return org, "", nil
+}
+
+// oneLabelBelow returns the ancestor of domain, or domain, that is a child of parent.
+func oneLabelBelow(parent, domain string) string {
+	below := strings.TrimSuffix(domain, "."+parent)
+	return below[strings.LastIndexByte(below, '.')+1:] + "." + parent
+}
