@@ -1,0 +1,97 @@
+package pop3
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/mailblocks/mailblocks/internal/netserve"
+)
+
+// ErrServerClosed is returned by Serve and ServeTLS after Shutdown or Close.
+var ErrServerClosed = netserve.ErrServerClosed
+
+// Server serves POP3 (RFC 1939). Authenticator and Open are required; the zero value of the
+// rest works. Its fields must not change once it serves.
+type Server struct {
+	// Authenticator checks credentials. USER and PASS are checked by its mechanism PLAIN.
+	Authenticator Authenticator
+	// Open opens the maildrop of the identity that logged in, for this session alone:
+	// ErrInUse when another one has it.
+	Open func(ctx context.Context, identity string) (Maildrop, error)
+
+	// TLSConfig is used by STLS and ServeTLS. Nil: neither is offered.
+	TLSConfig *tls.Config
+	// AllowInsecureAuth lets clients log in without TLS: their passwords can be read on
+	// the way.
+	AllowInsecureAuth bool
+
+	IdleTimeout     time.Duration // waiting for a command. Zero: 10 min, the least RFC 1939, 3 allows
+	WriteTimeout    time.Duration // for a peer that does not read. Zero: 1 min
+	MaxConns        int           // zero: 1,000; negative: no limit
+	MaxConnsPerAddr int           // zero: 50; negative: no limit
+	MaxErrors       int           // commands not understood before we hang up. Zero: 10
+	MaxAuthFailures int           // wrong credentials before we hang up. Zero: 3
+	// FailureDelay is how long a wrong credential's answer is held back. Zero: 1 s;
+	// negative: not at all.
+	FailureDelay time.Duration
+
+	Logger *slog.Logger // nil: slog.Default()
+	Trace  *Trace       // nil: none
+
+	net netserve.Server
+}
+
+// Trace is told what a Server does. Functions may be nil; they must be quick and safe for
+// concurrent use.
+type Trace struct {
+	// CommandDone is called after a command was answered.
+	CommandDone func(ctx context.Context, verb string, ok bool, took time.Duration)
+}
+
+func orDefault[T int | time.Duration](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return v
+}
+
+// Serve serves connections from ln, which it closes, until Shutdown or Close; then it
+// returns ErrServerClosed. It may run for several listeners at once.
+func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, false) }
+
+// ServeTLS is Serve with TLS from the first octet on (RFC 8314, 3.2: port 995).
+func (s *Server) ServeTLS(ln net.Listener) error { return s.serve(ln, true) }
+
+func (s *Server) serve(ln net.Listener, implicitTLS bool) error {
+	if s.Authenticator == nil || s.Open == nil || implicitTLS && s.TLSConfig == nil {
+		panic("pop3: Server without Authenticator, Open or TLSConfig")
+	}
+	s.net.MaxConns = max(0, orDefault(s.MaxConns, 1000))
+	s.net.MaxConnsPerAddr = max(0, orDefault(s.MaxConnsPerAddr, 50))
+	s.net.Logger = s.logger()
+	if !implicitTLS {
+		s.net.Refuse = func(c net.Conn, _ error) { _, _ = io.WriteString(c, "-ERR [SYS/TEMP] too many connections\r\n") }
+	}
+	return s.net.Serve(ln, func(ctx context.Context, c *netserve.Conn) {
+		newSession(s, c, implicitTLS).run(ctx)
+	})
+}
+
+// Shutdown stops accepting, ends sessions that wait for a command, and waits for the others
+// to finish theirs. When ctx ends first they are cut. Messages marked for deletion in a
+// session that did not say QUIT stay.
+func (s *Server) Shutdown(ctx context.Context) error { return s.net.Shutdown(ctx) }
+
+// Close cuts all connections.
+func (s *Server) Close() error { return s.net.Close() }
+
+func (s *Server) logger() *slog.Logger {
+	if s.Logger != nil {
+		return s.Logger
+	}
+	return slog.Default()
+}
