@@ -178,6 +178,18 @@ func (v *Verifier) Header() []byte {
 	return v.header.Raw
 }
 
+// Signatures returns the signatures that will be checked, those that could be
+// parsed, once the header is complete. They must not be changed.
+func (v *Verifier) Signatures() []*Signature {
+	var out []*Signature
+	for _, c := range v.checks {
+		if c.res.Signature != nil {
+			out = append(out, c.res.Signature)
+		}
+	}
+	return out
+}
+
 // Skipped returns how many signatures were left out because there were more
 // than MaxSignatures.
 func (v *Verifier) Skipped() int { return v.skipped }

@@ -3,6 +3,7 @@ package dmarc
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -97,10 +98,11 @@ func Start(ctx context.Context, r resolver.Resolver, from string, opt *Options) 
 }
 
 // Prefetch begins the look-ups for a domain that may turn out to be an
-// authenticated identifier, such as the d= of a signature.
+// authenticated identifier, such as the d= of a signature. It does nothing for
+// one that can not be aligned with an author domain.
 func (e *Evaluation) Prefetch(domain string) {
 	domain, err := resolver.ToASCII(domain)
-	if err != nil {
+	if err != nil || !slices.ContainsFunc(e.authors, func(a string) bool { return lastLabel(a) == lastLabel(domain) }) {
 		return
 	}
 	if e.opt.OrganizationalDomain != nil {
