@@ -3,6 +3,7 @@ package spool
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"github.com/mailblocks/mailblocks/queue"
@@ -75,6 +76,7 @@ func (h *header) size() int64 {
 // appendRecord appends a record whose durable and crc are filled in by seal when its place is known.
 func appendRecord(b []byte, k kind, last bool, id uint64, meta, body []byte) []byte {
 	start := len(b)
+	b = slices.Grow(b, recordHeader+len(meta)+len(body)+recordAlign)
 	b = append(b, make([]byte, recordHeader)...)
 	h := b[start:]
 	binary.LittleEndian.PutUint32(h[0:], recordMagic)

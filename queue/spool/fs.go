@@ -34,7 +34,6 @@ type file interface {
 	io.WriterAt
 	io.Closer
 	Size() (int64, error)
-	Truncate(size int64) error
 
 	// Sync makes the file's content and size durable.
 	Sync() error

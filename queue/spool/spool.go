@@ -21,7 +21,7 @@ type Options struct {
 	// file. 0 means 64 KiB; negative gives every message a file.
 	SmallBody int
 
-	// SegmentSize is the size of the log's files, in octets. 0 means 16 MiB; it is at least 1 MiB and
+	// SegmentSize is the size of the log's files, in octets. 0 means 16 MiB; it is at least 128 KiB and
 	// at most 1 GiB. Two of them are there at least.
 	SegmentSize int64
 
@@ -84,7 +84,7 @@ func open(fsys fileSystem, o *Options) (*Store, error) {
 		size = 16 << 20
 	}
 	s.log = &wal{
-		fs: fsys, segmentSize: min(max(size, 1<<20), 1<<30),
+		fs: fsys, segmentSize: min(max(size, 128<<10), 1<<30),
 		token: make(chan struct{}, 1), byNum: make(map[uint32]*segment),
 	}
 	s.log.begun = s.chore

@@ -1,6 +1,7 @@
 package spool_test
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,7 +112,7 @@ func TestDamage(t *testing.T) {
 	log[second]++
 	require.NoError(t, os.WriteFile(name, log, 0o600))
 
-	s, err = spool.Open(dir, nil)
+	s, err = spool.Open(dir, &spool.Options{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	defer s.Close()
 	report := s.Recovery()

@@ -14,6 +14,7 @@ package envcodec
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/mailblocks/mailblocks/queue"
@@ -78,11 +79,20 @@ func AppendState(b []byte, r *queue.Recipient) []byte {
 }
 
 // AppendTime appends a time.
-func AppendTime(b []byte, t time.Time) []byte {
-	if t.IsZero() {
-		return binary.AppendVarint(b, 0)
+func AppendTime(b []byte, t time.Time) []byte { return binary.AppendVarint(b, Nanos(t)) }
+
+// Nanos gives a time as nanoseconds since 1970, 0 for none. What is too far away for that, which
+// only a sender's wish for a hold can be, is the farthest there is.
+func Nanos(t time.Time) int64 {
+	switch {
+	case t.IsZero():
+		return 0
+	case t.Unix() >= math.MaxInt64/int64(time.Second):
+		return math.MaxInt64
+	case t.Unix() <= math.MinInt64/int64(time.Second):
+		return math.MinInt64
 	}
-	return binary.AppendVarint(b, t.UnixNano())
+	return t.UnixNano()
 }
 
 // AppendString appends a string.

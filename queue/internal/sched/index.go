@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/queue"
+	"github.com/mailblocks/mailblocks/queue/internal/envcodec"
 )
 
 // An Index is safe for concurrent use. P is what its owner notes with each item.
@@ -125,7 +126,7 @@ func (x *Index[P]) add(id uint64, priority int8, parts []Part, payload func(part
 		part := &parts[i]
 		it := &Item[P]{
 			Payload: payload(i), id: id, priority: priority,
-			due: nanos(part.Due), alarm: nanos(part.Alarm), hold: part.Hold, expire: part.Expire,
+			due: envcodec.Nanos(part.Due), alarm: envcodec.Nanos(part.Alarm), hold: part.Hold, expire: part.Expire,
 		}
 		*end, end = it, &it.next
 		x.attach(it, part.Route)
@@ -136,13 +137,6 @@ func (x *Index[P]) add(id uint64, priority int8, parts []Part, payload func(part
 	x.heads[id] = first
 	x.wakeAll()
 	return nil
-}
-
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
 }
 
 func (x *Index[P]) attach(it *Item[P], name string) {

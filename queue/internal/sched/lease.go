@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/queue"
+	"github.com/mailblocks/mailblocks/queue/internal/envcodec"
 )
 
 // A Grant is an item that Lease gave out.
@@ -184,7 +185,7 @@ func (x *Index[P]) Finish(it *Item[P], res Result, payload P) (gone []P) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	it.Payload = payload
-	it.due, it.alarm = nanos(res.Due), nanos(res.Alarm)
+	it.due, it.alarm = envcodec.Nanos(res.Due), envcodec.Nanos(res.Alarm)
 	it.place = nowhere
 	x.unpinned.Broadcast()
 	if res.Done {
