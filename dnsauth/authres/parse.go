@@ -142,7 +142,8 @@ func (p *parser) quoted(b *strings.Builder) {
 	for p.pos++; !p.end(); p.pos++ {
 		switch c := p.s[p.pos]; c {
 		case '\\':
-			if p.pos++; !p.end() {
+			if p.pos+1 < len(p.s) {
+				p.pos++
 				b.WriteByte(p.s[p.pos])
 			}
 		case '"':
