@@ -21,12 +21,11 @@ type body struct {
 	chunk bool // BDAT
 	bare  bool // bare newlines are allowed: BINARYMIME
 
-	span   []byte // read and judged, not yet handed out
-	err    error  // what comes behind span; io.EOF at the end
-	bol    bool   // DATA: the next octet begins a line
-	cr     bool   // BDAT: a CR was taken that needs its LF
-	closed bool   // Data returned
-	drop   bool   // the message is only read to its end: no limit, no judgement
+	span []byte // read and judged, not yet handed out
+	err  error  // what comes behind span; io.EOF at the end
+	bol  bool   // DATA: the next octet begins a line
+	cr   bool   // BDAT: a CR was taken that needs its LF
+	drop bool   // the message is only read to its end: no limit, no judgement
 
 	left    int64         // BDAT: octets of this chunk not yet read
 	last    bool          // BDAT: this chunk is the last
@@ -40,19 +39,20 @@ var crlf = []byte("\r\n")
 // errGivenUp is b.err when RSET or QUIT came in place of the next BDAT.
 var errGivenUp = ErrReset
 
+// bodyHandle is the Body that a handler gets. It dies with its Data, while the body behind it serves
+// the next message.
+type bodyHandle struct{ b *body }
+
 // Read implements io.Reader.
-func (b *body) Read(p []byte) (int, error) {
-	if b.closed {
+func (h *bodyHandle) Read(p []byte) (int, error) {
+	b := h.b
+	switch {
+	case b == nil:
 		return 0, ErrBodyClosed
-	}
-	if len(p) == 0 {
+	case len(p) == 0:
 		return 0, nil
-	}
-	if len(b.span) == 0 {
-		b.next()
-		if len(b.span) == 0 {
-			return 0, b.err
-		}
+	case !b.ready():
+		return 0, b.err
 	}
 	n := copy(p, b.span)
 	b.span = b.span[n:]
@@ -60,20 +60,12 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 // WriteTo implements io.WriterTo: the input buffer is written without a copy.
-func (b *body) WriteTo(w io.Writer) (n int64, err error) {
-	for {
-		if b.closed {
-			return n, ErrBodyClosed
-		}
-		if len(b.span) == 0 {
-			b.next()
-			if len(b.span) == 0 {
-				if b.err == io.EOF {
-					return n, nil
-				}
-				return n, b.err
-			}
-		}
+func (h *bodyHandle) WriteTo(w io.Writer) (n int64, err error) {
+	b := h.b
+	if b == nil {
+		return 0, ErrBodyClosed
+	}
+	for b.ready() {
 		k, err := w.Write(b.span)
 		n += int64(k)
 		b.span = b.span[k:]
@@ -84,6 +76,18 @@ func (b *body) WriteTo(w io.Writer) (n int64, err error) {
 			return n, io.ErrShortWrite
 		}
 	}
+	if b.err == io.EOF {
+		return n, nil
+	}
+	return n, b.err
+}
+
+// ready sees to it that there is something in span, or else in err.
+func (b *body) ready() bool {
+	if len(b.span) == 0 {
+		b.next()
+	}
+	return len(b.span) > 0
 }
 
 // next sets span to the next octets of the message, or err.
@@ -339,7 +343,7 @@ func (b *body) text(in []byte) {
 // drain reads what is left of the message, or of the chunk, and drops it. The error
 // says that the connection can not go on; errDrainSize, that it is too much.
 func (b *body) drain() error {
-	b.closed, b.span = true, nil
+	b.span = nil
 	switch {
 	case b.err == nil, isRefusal(b.err) && b.err != replyBareBody:
 	case b.err == io.EOF, b.err == replyBareBody, b.err == errGivenUp:

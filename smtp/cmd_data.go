@@ -126,7 +126,9 @@ func (b *body) between() {
 // settles what each recipient is told.
 func (c *conn) deliver(ctx context.Context) (*Reply, error) {
 	b, tx := &c.body, &c.tx
-	reply, err := c.srv.Handler.Data(c.txCtx, tx, b)
+	c.slot.body.b = b
+	reply, err := c.srv.Handler.Data(&c.slot.ctx, tx, &c.slot.body)
+	c.slot.body.b = nil
 	seen := b.err // what the handler was told about the body
 	stuck := b.drain()
 	if seen == errGivenUp {
@@ -255,7 +257,7 @@ func (c *conn) settle(ctx context.Context, final, refusal *Reply) (*Reply, error
 		}
 	}
 	if f := c.conf.trace.MessageDone; f != nil && c.inTx {
-		f(c.txCtx, &c.tx, final.Code, c.body.total)
+		f(&c.slot.ctx, &c.tx, final.Code, c.body.total)
 	}
 	var cause error
 	if refusal != nil {
@@ -265,4 +267,4 @@ func (c *conn) settle(ctx context.Context, final, refusal *Reply) (*Reply, error
 	return final, nil
 }
 
-var _ io.WriterTo = (*body)(nil)
+var _ io.WriterTo = (*bodyHandle)(nil)

@@ -76,8 +76,8 @@ func (c *conn) mail(ctx context.Context, arg []byte) *Reply {
 	tx.From = intern(tx.From, mailbox)
 	tx.number++
 	c.inTx = true
-	c.txCtx = c.txCtxs.next(ctx)
-	if err := c.srv.Handler.Mail(c.txCtx, tx); err != nil {
+	c.slot = c.slots.next(ctx)
+	if err := c.srv.Handler.Mail(&c.slot.ctx, tx); err != nil {
 		r := c.judge(ctx, "MAIL", err)
 		if !r.OK() {
 			c.endTx(ctx, r)
@@ -129,7 +129,7 @@ func (c *conn) rcpt(ctx context.Context, arg []byte) *Reply {
 			return reply
 		}
 	}
-	if err := c.srv.Handler.Rcpt(c.txCtx, tx, r); err != nil {
+	if err := c.srv.Handler.Rcpt(&c.slot.ctx, tx, r); err != nil {
 		reply := c.judge(ctx, "RCPT", err)
 		if reply.OK() {
 			tx.Recipients = append(tx.Recipients, r)

@@ -24,9 +24,9 @@ type conn struct {
 	sess Session
 
 	tx      Transaction
-	inTx    bool // tx was given to Mail and not yet to Reset
-	txCtx   *txContext
-	txCtxs  txContexts
+	inTx    bool    // tx was given to Mail and not yet to Reset
+	slot    *txSlot // of tx
+	slots   txSlots
 	rcpts   []*Recipient // recipients of earlier transactions, to be used again
 	used    int          // how many of them tx uses
 	body    body
@@ -108,6 +108,9 @@ func (c *conn) serve(ctx context.Context) (cause error) {
 func (c *conn) panicked(ctx context.Context, p any) error {
 	c.srv.logger().LogAttrs(ctx, slog.LevelError, "panic in a handler", c.attrs(
 		slog.Any("panic", p), slog.String("stack", string(debug.Stack())))...)
+	if c.inTx {
+		c.slot.body.b = nil
+	}
 	_ = c.reply(replyInternal421, false)
 	return fmt.Errorf("%w: %v", errPanic, p)
 }
@@ -475,11 +478,11 @@ func (c *conn) endTx(ctx context.Context, cause error) {
 	}
 	c.inTx = false
 	defer func() {
-		c.txCtx.end()
-		c.txCtx = nil
+		c.slot.ctx.end()
+		c.slot = nil
 		c.forgetTx()
 	}()
-	c.srv.Handler.Reset(c.txCtx, &c.tx, cause)
+	c.srv.Handler.Reset(&c.slot.ctx, &c.tx, cause)
 }
 
 // forgetTx makes tx fit for use by the next transaction. The first few recipients are kept

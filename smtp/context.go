@@ -67,24 +67,30 @@ func (c *txContext) end() {
 	}
 }
 
-// txContexts hands out contexts made in slabs, for a connection that carries many messages.
-// The first is made alone: most connections carry one.
-type txContexts struct {
-	slab []txContext
+// txSlot is what each transaction has for itself, never used again.
+type txSlot struct {
+	ctx  txContext
+	body bodyHandle
+}
+
+// txSlots hands out slots made in slabs, for a connection that carries many messages. The
+// first is made alone: most connections carry one.
+type txSlots struct {
+	slab []txSlot
 	used bool
 }
 
-func (t *txContexts) next(parent context.Context) *txContext {
+func (t *txSlots) next(parent context.Context) *txSlot {
 	if len(t.slab) == 0 {
 		n := 1
 		if t.used {
 			n = 32
 		}
 		t.used = true
-		t.slab = make([]txContext, n)
+		t.slab = make([]txSlot, n)
 	}
-	c := &t.slab[0]
+	s := &t.slab[0]
 	t.slab = t.slab[1:]
-	c.parent = parent
-	return c
+	s.ctx.parent = parent
+	return s
 }

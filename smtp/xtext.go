@@ -57,6 +57,11 @@ func decodeXtext(s []byte, allow8bit bool) (string, error) {
 	if allow8bit && !utf8.Valid(out) {
 		return "", errXtext
 	}
+	for _, r := range string(out) {
+		if 0x80 <= r && r < 0xa0 {
+			return "", errXtext // control characters, too
+		}
+	}
 	return string(out), nil
 }
 
