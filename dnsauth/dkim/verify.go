@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/mailblocks/mailblocks/dnsauth/internal/memo"
 	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
 )
@@ -418,9 +419,26 @@ func (v *Verifier) evaluate(c *check) error {
 	return first
 }
 
+// keys remembers parsed keys. At most 4 MiB of text stand for them.
+var keys = memo.Memo[keyResult]{Max: 1024, MaxLen: 4096}
+
+type keyResult struct {
+	key *Key
+	err error
+}
+
+// parsedKey is ParseKey from memory.
+func parsedKey(text string) (*Key, error) {
+	k := keys.Get(text, func(text string) keyResult {
+		key, err := ParseKey(text)
+		return keyResult{key, err}
+	})
+	return k.key, k.err
+}
+
 func (v *Verifier) evaluateKey(c *check, text string) error {
 	sig := c.res.Signature
-	key, err := ParseKey(text)
+	key, err := parsedKey(text)
 	if err != nil {
 		return &outcomeError{PermError, clean(err.Error())}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/mailblocks/mailblocks/dnsauth/internal/memo"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
 )
 
@@ -121,11 +122,28 @@ func (e *evaluation) fetch(ctx context.Context, name string) (*Record, outcome) 
 	default:
 		return nil, outcome{status: PermError, reason: printable(name) + " has several SPF records"}
 	}
-	r, err := Parse(text)
+	r, err := parsed(text)
 	if err != nil {
 		return nil, outcome{status: PermError, reason: printable(name) + ": " + printable(strings.TrimPrefix(err.Error(), "spf: "))}
 	}
 	return r, outcome{}
+}
+
+// records remembers parsed records. At most 16 MiB of text stand for them.
+var records = memo.Memo[parseResult]{Max: 4096, MaxLen: 4096}
+
+type parseResult struct {
+	record *Record
+	err    error
+}
+
+// parsed is Parse from memory.
+func parsed(text string) (*Record, error) {
+	p := records.Get(text, func(text string) parseResult {
+		r, err := Parse(text)
+		return parseResult{r, err}
+	})
+	return p.record, p.err
 }
 
 // matches evaluates one mechanism.

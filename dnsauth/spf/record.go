@@ -70,7 +70,7 @@ func Parse(text string) (*Record, error) {
 	if !IsRecord(text) {
 		return nil, &SyntaxError{Term: firstWord(text), Reason: "not an SPF record"}
 	}
-	r := new(Record)
+	r := &Record{Directives: make([]Directive, 0, min(strings.Count(text, " "), 64))}
 	for term := range strings.SplitSeq(text[len("v=spf1"):], " ") {
 		if term == "" {
 			continue
