@@ -85,6 +85,9 @@ func (c *conn) keywords(first string) string {
 	if m := c.mechanisms(); len(m) > 0 {
 		add(0, "AUTH ", strings.Join(m, " "))
 	}
+	if c.trusted() {
+		add(0, "XCLIENT ", xclientAttributes)
+	}
 	for _, k := range c.srv.Keywords {
 		add(0, k)
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"time"
 
@@ -22,6 +23,7 @@ type conn struct {
 	srv  *Server
 	conf *config
 	sess Session
+	peer netip.Addr // the connection's own, whatever XCLIENT says
 
 	tx      Transaction
 	inTx    bool    // tx was given to Mail and not yet to Reset
@@ -69,6 +71,7 @@ func (s *Server) handle(ctx context.Context, nc *netserve.Conn) {
 		Started:  time.Now(),
 		auth:     s.Authenticator,
 	}
+	c.peer = c.sess.Remote.Addr()
 	c.sess.Conn.Remote, c.sess.Conn.Local = nc.RemoteAddr(), nc.LocalAddr()
 	if a, ok := nc.LocalAddr().(*net.TCPAddr); ok {
 		c.sess.Local = a.AddrPort()
@@ -382,7 +385,7 @@ func splitVerb(line []byte) (verb string, arg []byte) {
 		v, arg = line[:sp], bytes.TrimLeft(line[sp+1:], " ")
 	}
 	for _, known := range [...]string{"MAIL", "RCPT", "DATA", "BDAT", "EHLO", "QUIT", "RSET", "NOOP", "HELO", "LHLO",
-		"STARTTLS", "AUTH", "VRFY", "EXPN", "HELP"} {
+		"STARTTLS", "AUTH", "VRFY", "EXPN", "HELP", "XCLIENT"} {
 		if eqFold(v, known) {
 			return known, arg
 		}
@@ -423,6 +426,8 @@ func (c *conn) dispatch(ctx context.Context, verb *string, arg []byte) (*Reply, 
 		return c.startTLS(ctx, arg)
 	case "AUTH":
 		return c.authenticate(ctx, arg)
+	case "XCLIENT":
+		return c.xclient(ctx, arg)
 	case "VRFY", "EXPN":
 		c.junk++
 		return c.verify(ctx, *verb, arg), nil

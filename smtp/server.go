@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -70,6 +71,10 @@ type Server struct {
 
 	// Expand answers EXPN. Nil means that EXPN is not offered (502).
 	Expand func(ctx context.Context, s *Session, arg string) (*Reply, error)
+
+	// TrustXClient are the addresses of proxies that may use XCLIENT to say whose session
+	// they carry; keep it as narrow as can be. Nil means none.
+	TrustXClient []netip.Prefix
 
 	// Help answers HELP; a URL or a few lines. Empty means a line of verbs.
 	Help string

@@ -190,6 +190,11 @@ func newServer(t testing.TB, kind string, h smtp.Handler) *smtp.Server {
 		}
 	case "normal":
 		s.Newlines = smtp.NewlinesNormalise
+	case "xclient":
+		s.TrustXClient = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		s.Verbs["XWHO"] = func(_ context.Context, s *smtp.Session, _ string) (*smtp.Reply, error) {
+			return &smtp.Reply{Code: 250, Text: fmt.Sprintf("%v %v %q %q %v", s.Remote, s.Local.Addr(), s.Hello, s.Identity, s.Authenticated())}, nil
+		}
 	case "lmtp":
 		s.Mode = smtp.ModeLMTP
 	case "bare":
