@@ -1,6 +1,7 @@
 package smtp_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -270,4 +271,14 @@ func TestDialogues(t *testing.T) {
 // newServerWith returns a server with the defaults and no log.
 func newServerWith(_ testing.TB, h smtp.Handler) *smtp.Server {
 	return &smtp.Server{Handler: h, Hostname: "mx.example.org", Logger: slog.New(slog.DiscardHandler)}
+}
+
+// newLines returns a function that gives r's next line at each call.
+func newLines(r io.Reader) func(t *testing.T) string {
+	br := bufio.NewReader(r)
+	return func(t *testing.T) string {
+		line, err := br.ReadString('\n')
+		require.NoError(t, err)
+		return strings.TrimSuffix(line, "\n")
+	}
 }

@@ -29,6 +29,8 @@ type Server struct {
 	// Addr is the address to dial, "127.0.0.1:port".
 	Addr string
 
+	srv *smtp.Server
+
 	mu       sync.Mutex
 	messages []Message
 	arrived  chan struct{} // closed, and made anew, with each message
@@ -49,15 +51,21 @@ func NewServer(t testing.TB, configure ...func(*smtp.Server)) *Server {
 		f(srv)
 	}
 	srv.Handler = keeper{smtp.Pass{Handler: srv.Handler}, s}
+	s.srv = srv
+	s.ServeAlso(t, l)
+	return s
+}
+
+// ServeAlso takes messages from another listener, too: one with TLS, a Unix socket.
+func (s *Server) ServeAlso(t testing.TB, l net.Listener) {
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
+	go func() { done <- s.srv.Serve(l) }()
 	t.Cleanup(func() {
-		srv.Close()
+		s.srv.Close()
 		if err := <-done; !errors.Is(err, smtp.ErrServerClosed) {
 			t.Errorf("smtptest: Serve: %v", err)
 		}
 	})
-	return s
 }
 
 // Messages returns the messages taken so far, in order.
