@@ -47,11 +47,12 @@ func (p *Player) Play(name, text string) error {
 	if p.r == nil {
 		p.r = bufio.NewReader(p.Conn)
 	}
-	text = os.Expand(text, func(k string) string {
-		if v, ok := p.Vars[k]; ok {
+	// Only ${NAME} is a variable: IMAP has keywords such as $Junk.
+	text = variable.ReplaceAllStringFunc(text, func(ref string) string {
+		if v, ok := p.Vars[ref[2:len(ref)-1]]; ok {
 			return v
 		}
-		return "${" + k + "}"
+		return ref
 	})
 	var out strings.Builder
 	flush := func() error {
@@ -177,6 +178,8 @@ func (p *Player) deadline() {
 	}
 	_ = p.Conn.SetDeadline(time.Now().Add(d))
 }
+
+var variable = regexp.MustCompile(`\$\{\w+\}`)
 
 func match(pattern, line string) bool {
 	ok, err := regexp.MatchString("^(?:"+pattern+")$", line)

@@ -1,0 +1,399 @@
+package imapserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"slices"
+
+	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/imap/internal/mimetree"
+)
+
+func (c *conn) cmdFetch(ctx context.Context) reply    { return c.fetch(ctx, false) }
+func (c *conn) cmdUIDFetch(ctx context.Context) reply { return c.fetch(ctx, true) }
+
+// fetcher is one FETCH under way.
+type fetcher struct {
+	c     *conn
+	items []fetchItem
+	cur   *index // what is known now
+	// extra has what the index does not: ids and save dates.
+	extra map[imap.UID]imap.Message
+
+	bodies  bool // an item needs the body
+	flags   bool // FLAGS is among the items
+	missing bool // a message is gone
+	failed  error
+	binary  error // a transfer encoding that nobody knows
+}
+
+// seenBatch is how many messages get \Seen at once: a client that goes away in the middle
+// of a long FETCH has not read the rest.
+const seenBatch = 64
+
+func (c *conn) fetch(ctx context.Context, uid bool) reply {
+	c.dec.SP()
+	spec, saved := c.numberSet()
+	c.dec.SP()
+	items := c.fetchItems()
+	var changedSince imap.ModSeq
+	vanished := false
+	if c.dec.Accept(' ') {
+		c.dec.List(func() {
+			switch c.dec.Word() {
+			case "CHANGEDSINCE":
+				c.dec.SP()
+				changedSince = imap.ModSeq(c.dec.Number64())
+			case "VANISHED":
+				vanished = true
+			default:
+				c.dec.Fail("no such modifier")
+			}
+		})
+		if vanished && (!uid || !c.qresync || changedSince == 0) {
+			c.dec.Fail("VANISHED needs UID FETCH, QRESYNC and CHANGEDSINCE")
+		}
+	}
+	if !c.end() {
+		return c.syntax()
+	}
+	s := c.sel
+	set, there := s.numbers(spec, saved, uid)
+	if !there {
+		return bad("no such message")
+	}
+	has := func(kind itemKind) bool {
+		return slices.ContainsFunc(items, func(it fetchItem) bool { return it.kind == kind })
+	}
+	c.condstore = c.condstore || changedSince > 0 || has(itemModSeq)
+	if uid && !has(itemUID) {
+		items = slices.Insert(items, 0, namedItem("UID"))
+	}
+	if changedSince > 0 && !has(itemModSeq) {
+		items = append(items, namedItem("MODSEQ"))
+	}
+	cur, err := s.box.peek(ctx, peekAge)
+	if err != nil {
+		return c.failed(err)
+	}
+	f := &fetcher{c: c, items: items, cur: cur, flags: has(itemFlags)}
+	if vanished {
+		gone, err := c.vanished(ctx, set, changedSince, 0)
+		if err != nil {
+			return c.failed(err)
+		}
+		if len(gone) > 0 {
+			c.enc.Raw("* VANISHED (EARLIER) ").Set(gone).CRLF()
+		}
+	}
+	if has(itemEmailID) || has(itemSaveDate) {
+		if err := f.loadExtra(ctx, set); err != nil {
+			return c.failed(err)
+		}
+	}
+	return f.run(ctx, set, changedSince)
+}
+
+// run fetches the messages of set.
+func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.ModSeq) reply {
+	c, s := f.c, f.c.sel
+	setsSeen := false
+	for i := range f.items {
+		it := &f.items[i]
+		setsSeen = setsSeen || it.seen && !s.readOnly
+		f.bodies = f.bodies || it.kind == itemEnvelope || it.kind == itemBody || it.kind == itemBodyStructure ||
+			it.kind == itemSection || it.kind == itemBinary || it.kind == itemBinarySize
+	}
+	type target struct {
+		pos int
+		e   *entry
+	}
+	var batch []target
+	var told imap.UIDSet
+	flush := func() error {
+		var unseen imap.UIDSet
+		if setsSeen {
+			for _, t := range batch {
+				if now, _ := s.current(f.cur, t.e); now.system()&imap.Seen == 0 {
+					unseen.Add(t.e.uid)
+				}
+			}
+		}
+		if len(unseen) > 0 {
+			op := imap.FlagOp{Action: imap.FlagsAdd, Flags: imap.NewFlags(imap.FlagSeen)}
+			if _, err := s.box.mb.SetFlags(ctx, unseen, op, 0); err != nil {
+				return err
+			}
+			cur, err := s.box.refresh(ctx)
+			if err != nil {
+				return err
+			}
+			f.cur = cur
+		}
+		if f.flags || len(unseen) > 0 {
+			c.tellKeywords(f.cur)
+		}
+		for _, t := range batch {
+			withFlags := len(unseen) > 0 && unseen.Contains(t.e.uid)
+			if err := f.one(ctx, t.pos+1, t.e, withFlags); err != nil {
+				return err
+			}
+			if f.flags || withFlags {
+				if _, now := f.cur.find(t.e.uid); now != nil && now.modSeq != t.e.modSeq {
+					told.Add(t.e.uid)
+				}
+			}
+		}
+		batch = batch[:0]
+		return ctx.Err()
+	}
+	view := s.view
+	for pos, e := range view.within(set) {
+		if changedSince > 0 {
+			if now, _ := s.current(f.cur, e); now.modSeq <= changedSince {
+				continue
+			}
+		}
+		if batch = append(batch, target{pos, e}); len(batch) >= seenBatch {
+			if err := flush(); err != nil {
+				return f.end(err)
+			}
+		}
+	}
+	err := flush()
+	s.told(f.cur, told)
+	return f.end(err)
+}
+
+// end is the reply of a FETCH.
+func (f *fetcher) end(err error) reply {
+	switch {
+	case f.c.enc.Err() != nil:
+		return broken(f.c.enc.Err())
+	case err != nil:
+		return f.c.failed(err)
+	case f.failed != nil:
+		return f.c.failed(f.failed)
+	case f.binary != nil:
+		return reply{status: "NO", code: "UNKNOWN-CTE", text: "a part has an encoding that nobody knows", cause: f.binary}
+	case f.missing:
+		return no("EXPUNGEISSUED", "some of the messages no longer exist")
+	}
+	return ok("fetched")
+}
+
+// one writes the response for one message. Whatever can fail comes before its first octet,
+// but for reading what a literal announced. Only an error of the connection is returned.
+func (f *fetcher) one(ctx context.Context, num int, e *entry, withFlags bool) error {
+	c := f.c
+	m := &message{mb: c.sel.box.mb, uid: e.uid}
+	defer m.close()
+	if f.bodies {
+		if err := f.prepare(ctx, m); err != nil {
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errors.Is(err, imap.ErrExpunged):
+				f.missing = true
+			case errors.Is(err, errUnknownEncoding):
+				f.binary = err
+			default:
+				c.log.LogAttrs(ctx, slog.LevelError, "message cannot be read", slog.String("mailbox", c.sel.name), slog.Uint64("uid", uint64(e.uid)), slog.Any("err", err))
+				f.failed = err
+			}
+			return nil
+		}
+	}
+	c.enc.Raw("* ").Num(uint64(num)).Raw(" FETCH (")
+	now, x := c.sel.current(f.cur, e)
+	for i := range f.items {
+		if i > 0 {
+			c.enc.SP()
+		}
+		f.item(ctx, &f.items[i], m, now, x)
+	}
+	if withFlags && !f.flags {
+		c.enc.SP()
+		c.appendFlags(now, x)
+	}
+	c.enc.Raw(")").CRLF()
+	return c.enc.Err()
+}
+
+var errUnknownEncoding = errors.New("unknown content transfer encoding")
+
+// prepare opens and parses what the items need of the body.
+func (f *fetcher) prepare(ctx context.Context, m *message) error {
+	if err := m.open(ctx); err != nil {
+		return err
+	}
+	for i := range f.items {
+		it := &f.items[i]
+		var err error
+		switch it.kind {
+		case itemEnvelope:
+			err = m.parseHeader(ctx)
+		case itemBody, itemBodyStructure:
+			err = m.parse(ctx)
+		case itemSection:
+			_, _, _, err = m.section(ctx, it)
+		case itemBinary, itemBinarySize:
+			if err = m.parse(ctx); err == nil {
+				if p := m.tree.Find(it.number); p != nil && len(it.number) > 0 && !p.IsMultipart() {
+					if _, known := decodeTransfer(p.Encoding, nil); !known {
+						err = errUnknownEncoding
+					}
+				}
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fetcher) item(ctx context.Context, it *fetchItem, m *message, e *entry, x *index) {
+	c := f.c
+	switch it.kind {
+	case itemFlags:
+		c.appendFlags(e, x)
+		return
+	case itemBinary, itemBinarySize:
+		f.binaryItem(it, m)
+		return
+	}
+	c.enc.Raw(it.label).SP()
+	switch it.kind {
+	case itemUID:
+		c.enc.Num(uint64(e.uid))
+	case itemDate:
+		c.enc.DateTime(e.internalDate())
+	case itemSize:
+		size := uint64(e.size)
+		if e.size == math.MaxUint32 && m.open(ctx) == nil {
+			size = uint64(m.body.Size())
+		}
+		c.enc.Num(size)
+	case itemModSeq:
+		c.enc.Raw("(").Num(uint64(e.modSeq)).Raw(")")
+	case itemEnvelope:
+		c.enc.Bytes(m.header.Envelope.AppendEnvelope(nil, c.rev2))
+	case itemBody, itemBodyStructure:
+		c.enc.Bytes(m.tree.AppendStructure(nil, it.kind == itemBodyStructure, c.rev2))
+	case itemSection:
+		f.section(ctx, it, m)
+	case itemEmailID:
+		if id := f.extra[e.uid].ID; id != "" {
+			c.enc.Raw("(").Raw(id).Raw(")")
+		} else {
+			c.enc.Raw("NIL")
+		}
+	case itemThreadID:
+		c.enc.Raw("NIL")
+	case itemSaveDate:
+		if date := f.extra[e.uid].SaveDate; !date.IsZero() {
+			c.enc.DateTime(date)
+		} else {
+			c.enc.Raw("NIL")
+		}
+	}
+}
+
+// section writes the octets of BODY[...].
+func (f *fetcher) section(ctx context.Context, it *fetchItem, m *message) {
+	c := f.c
+	start, end, ok, err := m.section(ctx, it) // parsed before: it can not fail now
+	if !ok || err != nil {
+		c.enc.Raw("NIL")
+		return
+	}
+	if len(it.fields) > 0 {
+		b, err := mimetree.FilterHeader(m.body, start, end, it.fields, it.not)
+		if err != nil {
+			b = nil
+		}
+		if it.partial {
+			from := min(it.offset, int64(len(b)))
+			b = b[from:min(from+min(it.count, int64(len(b))), int64(len(b)))]
+		}
+		c.enc.Raw("{").Num(uint64(len(b))).Raw("}\r\n").Bytes(b)
+		return
+	}
+	if it.partial {
+		start = min(start+min(it.offset, end-start), end)
+		end = min(start+min(it.count, end-start), end)
+	}
+	c.enc.Literal(m.reader(start, end), end-start, false)
+}
+
+// binaryItem writes BINARY[...] or BINARY.SIZE[...] (RFC 3516). The octets are decoded
+// twice: their number comes first.
+func (f *fetcher) binaryItem(it *fetchItem, m *message) {
+	c := f.c
+	c.enc.Raw(it.label).SP()
+	start, end, ok := m.tree.Section(it.number, mimetree.Whole)
+	p := m.tree.Find(it.number)
+	if !ok || p == nil {
+		if it.kind == itemBinarySize {
+			c.enc.Raw("0")
+		} else {
+			c.enc.Raw("NIL")
+		}
+		return
+	}
+	encoding := p.Encoding
+	if len(it.number) == 0 || p.IsMultipart() {
+		encoding = ""
+	}
+	open := func() io.Reader {
+		r, _ := decodeTransfer(encoding, m.reader(start, end))
+		return r
+	}
+	count := new(countNUL)
+	size, err := io.Copy(count, open())
+	if err != nil {
+		size = 0
+	}
+	if it.kind == itemBinarySize {
+		c.enc.Num(uint64(size))
+		return
+	}
+	r := open()
+	if it.partial {
+		from := min(it.offset, size)
+		_, _ = io.CopyN(io.Discard, r, from)
+		size = min(it.count, size-from)
+	}
+	c.enc.Literal(r, size, count.found)
+}
+
+// countNUL finds out whether there is a NUL: only a literal8 may have one.
+type countNUL struct{ found bool }
+
+func (n *countNUL) Write(p []byte) (int, error) {
+	n.found = n.found || slices.Contains(p, 0)
+	return len(p), nil
+}
+
+// loadExtra asks the store for what the index does not keep. It costs a look at the whole
+// mailbox: ids and save dates are rarely asked for, and the index stays small.
+func (f *fetcher) loadExtra(ctx context.Context, set imap.UIDSet) error {
+	d, err := f.c.sel.box.mb.Changes(ctx, 0)
+	if err != nil {
+		return err
+	}
+	f.extra = make(map[imap.UID]imap.Message)
+	for m, err := range d.Messages {
+		if err != nil {
+			return err
+		}
+		if set.Contains(m.UID) {
+			f.extra[m.UID] = m
+		}
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package imapserver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mailblocks/mailblocks/imap"
+)
+
+func (c *conn) cmdSearch(ctx context.Context) reply    { return c.search(ctx, false) }
+func (c *conn) cmdUIDSearch(ctx context.Context) reply { return c.search(ctx, true) }
+
+// searchReturn is what a SEARCH is to return (RFC 4731; RFC 5182).
+type searchReturn struct {
+	given                      bool
+	min, max, count, all, save bool
+}
+
+func (c *conn) search(ctx context.Context, uid bool) reply {
+	var ret searchReturn
+	c.dec.SP()
+	if c.dec.AcceptWord("RETURN") {
+		ret.given = true
+		c.dec.SP()
+		c.dec.List(func() {
+			switch c.dec.Word() {
+			case "MIN":
+				ret.min = true
+			case "MAX":
+				ret.max = true
+			case "COUNT":
+				ret.count = true
+			case "ALL":
+				ret.all = true
+			case "SAVE":
+				ret.save = true
+			default:
+				c.dec.Fail("no such return option")
+			}
+		})
+		if !ret.min && !ret.max && !ret.count && !ret.save {
+			ret.all = true
+		}
+		c.dec.SP()
+	}
+	p := &searchParser{c: c}
+	if c.dec.AcceptWord("CHARSET") {
+		c.dec.SP()
+		p.charset = c.dec.AString()
+		c.dec.SP()
+	}
+	query := p.keys()
+	if !c.end() {
+		return c.syntax()
+	}
+	if p.badCharset {
+		if ret.save {
+			c.sel.saved = nil
+		}
+		return no("BADCHARSET (US-ASCII UTF-8)", "the charset is not known")
+	}
+	c.condstore = c.condstore || p.modSeq
+	found, err := c.runSearch(ctx, query, p, uid)
+	if err != nil {
+		if ret.save {
+			c.sel.saved = nil // RFC 5182, 2.1
+		}
+		return c.failed(err)
+	}
+	if ret.save {
+		c.sel.saved = found.saved(ret)
+	}
+	c.writeFound(found, ret, p, uid)
+	return ok("searched")
+}
+
+// found is a search's result.
+type found struct {
+	nums   imap.NumSet[uint32] // sequence numbers or UIDs, as asked for
+	uids   imap.UIDSet
+	modSeq imap.ModSeq // the highest among them
+	// The mod-sequences of the first and the last.
+	firstMod, lastMod imap.ModSeq
+}
+
+// saved returns what $ stands for afterwards (RFC 5182, 2.4).
+func (f *found) saved(ret searchReturn) (set imap.UIDSet) {
+	if ret.all || ret.count || !ret.min && !ret.max {
+		return f.uids
+	}
+	if len(f.uids) > 0 {
+		if ret.min {
+			set.Add(f.uids[0].First)
+		}
+		if ret.max {
+			set.Add(f.uids.Max())
+		}
+	}
+	return set
+}
+
+func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, uid bool) (*found, error) {
+	s := c.sel
+	cur, err := s.box.peek(ctx, peekAge)
+	if err != nil {
+		return nil, err
+	}
+	m := &candidate{message: message{mb: s.box.mb}, ctx: ctx, recent: s.recent}
+	if p.extra {
+		f := fetcher{c: c}
+		if err := f.loadExtra(ctx, imap.AllUIDs); err != nil {
+			return nil, err
+		}
+		m.extra = f.extra
+	}
+	f := new(found)
+	for pos, e := range s.view.from(0) {
+		m.reset(pos+1, e.uid)
+		m.entry, m.index = s.current(cur, e)
+		hit := query.match(m)
+		m.close()
+		if m.err != nil {
+			return nil, m.err
+		}
+		if pos&1023 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !hit {
+			continue
+		}
+		f.uids.Add(e.uid)
+		if uid {
+			f.nums.Add(uint32(e.uid))
+		} else {
+			f.nums.Add(uint32(pos + 1))
+		}
+		if f.firstMod == 0 {
+			f.firstMod = m.entry.modSeq
+		}
+		f.lastMod = m.entry.modSeq
+		f.modSeq = max(f.modSeq, m.entry.modSeq)
+	}
+	return f, nil
+}
+
+// writeFound writes the SEARCH or ESEARCH response.
+func (c *conn) writeFound(f *found, ret searchReturn, p *searchParser, uid bool) {
+	if !ret.given && !c.rev2 {
+		c.enc.Raw("* SEARCH")
+		for n := range f.nums.All() {
+			c.enc.SP().Num(uint64(n))
+		}
+		if p.modSeq && f.modSeq > 0 {
+			c.enc.Raw(" (MODSEQ ").Num(uint64(f.modSeq)).Raw(")")
+		}
+		c.enc.CRLF()
+		return
+	}
+	if !ret.given {
+		ret.all = true
+	}
+	if ret.save && !ret.min && !ret.max && !ret.count && !ret.all {
+		return
+	}
+	c.enc.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
+	if uid {
+		c.enc.Raw(" UID")
+	}
+	if len(f.nums) > 0 {
+		if ret.min {
+			c.enc.Raw(" MIN ").Num(uint64(f.nums[0].First))
+		}
+		if ret.max {
+			c.enc.Raw(" MAX ").Num(uint64(f.nums.Max()))
+		}
+		if ret.all {
+			c.enc.Raw(" ALL ").Set(f.nums)
+		}
+	}
+	if ret.count {
+		c.enc.Raw(" COUNT ").Num(f.nums.Len())
+	}
+	if p.modSeq && len(f.nums) > 0 {
+		modSeq := f.modSeq // RFC 7162, 3.1.10: of what is returned
+		switch {
+		case ret.all || ret.count:
+		case ret.min && ret.max:
+			modSeq = max(f.firstMod, f.lastMod)
+		case ret.min:
+			modSeq = f.firstMod
+		case ret.max:
+			modSeq = f.lastMod
+		}
+		c.enc.Raw(fmt.Sprintf(" MODSEQ %d", modSeq))
+	}
+	c.enc.CRLF()
+}

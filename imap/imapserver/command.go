@@ -1,0 +1,274 @@
+package imapserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/imap/internal/wire"
+)
+
+// A reply is the end of a command, which command writes.
+type reply struct {
+	status string // OK, NO, BAD; empty: nothing is to be written, cause ends the session
+	code   string // response code without brackets
+	text   string
+	cause  error        // for the log, not for the client
+	fatal  bool         // the session ends with it
+	after  func() error // runs when the reply was written
+}
+
+func ok(format string, args ...any) reply {
+	return reply{status: "OK", text: fmt.Sprintf(format, args...)}
+}
+func bad(format string, args ...any) reply {
+	return reply{status: "BAD", text: fmt.Sprintf(format, args...)}
+}
+func no(code, text string) reply { return reply{status: "NO", code: code, text: text} }
+
+// broken is the reply when the connection failed.
+func broken(err error) reply { return reply{cause: err, fatal: true} }
+
+// lost is the reply when the selected mailbox went away.
+func lost() reply { return reply{cause: errLost, fatal: true} }
+
+// syncMode says what a session may be told of its mailbox at the end of a command.
+type syncMode uint8
+
+const (
+	syncNothing   syncMode = iota
+	syncNoExpunge          // numbers must not change (RFC 9051, 7.5.1)
+	syncAll
+	syncFresh // all, after asking the store
+)
+
+// verb is a command.
+type verb struct {
+	run    func(*conn, context.Context) reply
+	states state
+	sync   syncMode
+	// untimed: the command waits for the client, with bounds of its own.
+	untimed bool
+}
+
+// verbs has every command but those that begin with UID. It is filled in an init function
+// as the commands themselves look things up.
+var verbs, uidVerbs map[string]verb
+
+func init() {
+	verbs = map[string]verb{
+		"CAPABILITY":   {run: (*conn).cmdCapability, states: anyState, sync: syncNothing},
+		"NOOP":         {run: (*conn).cmdNoop, states: anyState, sync: syncFresh},
+		"LOGOUT":       {run: (*conn).cmdLogout, states: anyState, sync: syncNothing},
+		"ID":           {run: (*conn).cmdID, states: anyState, sync: syncNothing},
+		"STARTTLS":     {run: (*conn).cmdStartTLS, states: notAuthenticated, sync: syncNothing},
+		"AUTHENTICATE": {run: (*conn).cmdAuthenticate, states: notAuthenticated, sync: syncNothing},
+		"LOGIN":        {run: (*conn).cmdLogin, states: notAuthenticated, sync: syncNothing},
+		"ENABLE":       {run: (*conn).cmdEnable, states: loggedIn, sync: syncNothing},
+		"SELECT":       {run: (*conn).cmdSelect, states: loggedIn, sync: syncNothing},
+		"EXAMINE":      {run: (*conn).cmdExamine, states: loggedIn, sync: syncNothing},
+		"CREATE":       {run: (*conn).cmdCreate, states: loggedIn, sync: syncAll},
+		"DELETE":       {run: (*conn).cmdDelete, states: loggedIn, sync: syncAll},
+		"RENAME":       {run: (*conn).cmdRename, states: loggedIn, sync: syncAll},
+		"SUBSCRIBE":    {run: (*conn).cmdSubscribe, states: loggedIn, sync: syncAll},
+		"UNSUBSCRIBE":  {run: (*conn).cmdUnsubscribe, states: loggedIn, sync: syncAll},
+		"LIST":         {run: (*conn).cmdList, states: loggedIn, sync: syncAll},
+		"LSUB":         {run: (*conn).cmdLsub, states: loggedIn, sync: syncAll},
+		"NAMESPACE":    {run: (*conn).cmdNamespace, states: loggedIn, sync: syncAll},
+		"STATUS":       {run: (*conn).cmdStatus, states: loggedIn, sync: syncAll},
+		"APPEND":       {run: (*conn).cmdAppend, states: loggedIn, sync: syncFresh},
+		"IDLE":         {run: (*conn).cmdIdle, states: loggedIn, sync: syncFresh, untimed: true},
+		"CHECK":        {run: (*conn).cmdCheck, states: selectedState, sync: syncFresh},
+		"CLOSE":        {run: (*conn).cmdClose, states: selectedState, sync: syncNothing},
+		"UNSELECT":     {run: (*conn).cmdUnselect, states: selectedState, sync: syncNothing},
+		"EXPUNGE":      {run: (*conn).cmdExpunge, states: selectedState, sync: syncFresh},
+		"SEARCH":       {run: (*conn).cmdSearch, states: selectedState, sync: syncNoExpunge},
+		"FETCH":        {run: (*conn).cmdFetch, states: selectedState, sync: syncNoExpunge},
+		"STORE":        {run: (*conn).cmdStore, states: selectedState, sync: syncNoExpunge},
+		"COPY":         {run: (*conn).cmdCopy, states: selectedState, sync: syncFresh},
+		"MOVE":         {run: (*conn).cmdMove, states: selectedState, sync: syncFresh},
+	}
+	uidVerbs = map[string]verb{
+		"EXPUNGE": {run: (*conn).cmdUIDExpunge, states: selectedState, sync: syncFresh},
+		"SEARCH":  {run: (*conn).cmdUIDSearch, states: selectedState, sync: syncAll},
+		"FETCH":   {run: (*conn).cmdUIDFetch, states: selectedState, sync: syncAll},
+		"STORE":   {run: (*conn).cmdUIDStore, states: selectedState, sync: syncAll},
+		"COPY":    {run: (*conn).cmdUIDCopy, states: selectedState, sync: syncFresh},
+		"MOVE":    {run: (*conn).cmdUIDMove, states: selectedState, sync: syncFresh},
+	}
+}
+
+// command reads and runs one command. An error ends the session.
+func (c *conn) command(ctx context.Context) error {
+	start := time.Now()
+	tag := c.dec.Tag()
+	c.tag = tag
+	c.dec.SP()
+	name := c.dec.Word()
+	table := verbs
+	uid := name == "UID"
+	if uid {
+		c.dec.SP()
+		name = c.dec.Word()
+		table = uidVerbs
+	}
+	v, known := table[name]
+	var r reply
+	switch {
+	case !c.dec.OK():
+		r = c.syntax()
+	case !known:
+		r = bad("no such command")
+	case v.states&c.state == 0 && c.state == notAuthenticated:
+		r = bad("log in first")
+	case v.states&c.state == 0 && v.states&selectedState != 0 && c.state == authenticated:
+		r = bad("no mailbox is selected")
+	case v.states&c.state == 0:
+		r = bad("not now")
+	default:
+		r = c.runVerb(ctx, v)
+	}
+	if tag == "" || tag == "+" {
+		tag = "*"
+	}
+	if !known {
+		name = "?"
+	} else if uid {
+		name = "UID " + name
+	}
+	err := c.finish(ctx, tag, name, r)
+	if t := c.server.Trace; t != nil && t.CommandDone != nil {
+		t.CommandDone(ctx, name, r.status, time.Since(start))
+	}
+	return err
+}
+
+// runVerb runs a command and tells what happened in the mailbox meanwhile.
+func (c *conn) runVerb(ctx context.Context, v verb) reply {
+	if !v.untimed {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, orDefault(c.server.CommandTimeout, 30*time.Minute))
+		defer cancel()
+	}
+	r := v.run(c, ctx)
+	if c.sel != nil && v.sync != syncNothing && r.status != "BAD" && !r.fatal {
+		if err := c.sync(ctx, v.sync); err != nil && r.status == "OK" {
+			if errors.Is(err, errLost) {
+				return lost()
+			}
+			// The command itself was done: the client hears the rest later.
+			c.log.LogAttrs(ctx, slog.LevelWarn, "looking for changes failed", slog.Any("err", err))
+		}
+	}
+	return r
+}
+
+// finish writes the reply and skips what is left of the command.
+func (c *conn) finish(ctx context.Context, tag, name string, r reply) error {
+	if r.cause != nil || r.status == "BAD" {
+		level := slog.LevelDebug
+		if r.cause != nil && r.status != "BAD" {
+			level = slog.LevelWarn
+		}
+		c.log.LogAttrs(ctx, level, "command failed", slog.String("identity", c.identity), slog.String("command", name),
+			slog.String("result", r.status), slog.String("text", r.text), slog.Any("err", r.cause))
+	}
+	if errors.Is(r.cause, errLost) {
+		return c.bye("", "the selected mailbox is gone", r.cause)
+	}
+	if r.status == "" {
+		return r.cause
+	}
+	skip := int64(maxSkipped)
+	if c.state == notAuthenticated {
+		skip = maxSkippedBefore
+	}
+	skipErr := c.dec.Finish(skip)
+	c.enc.Raw(tag).SP().Raw(r.status).SP()
+	if r.code != "" {
+		c.enc.Raw("[").Raw(r.code).Raw("] ")
+	}
+	c.enc.Raw(r.text).CRLF()
+	switch {
+	case skipErr != nil && errors.Is(skipErr, wire.ErrLiteralTooBig):
+		return c.bye("TOOBIG", "literal too big", skipErr)
+	case skipErr != nil:
+		_ = c.enc.Flush()
+		return skipErr
+	case r.fatal:
+		_ = c.enc.Flush()
+		return r.cause
+	}
+	if r.after != nil {
+		return r.after()
+	}
+	if r.status == "BAD" {
+		if c.badCommands++; c.badCommands >= orDefault(c.server.MaxErrors, 20) {
+			return c.bye("", "too many bad commands", errors.New("too many bad commands"))
+		}
+	}
+	return c.enc.Err()
+}
+
+// syntax is the reply to a command that could not be parsed.
+func (c *conn) syntax() reply {
+	err := c.dec.Err()
+	var syn *wire.SyntaxError
+	switch {
+	case errors.As(err, &syn):
+		return bad("%s", syn.Text)
+	case errors.Is(err, wire.ErrTooLong):
+		return reply{status: "BAD", code: "TOOBIG", text: "command too long", cause: err}
+	case errors.Is(err, wire.ErrLiteralTooBig):
+		return reply{status: "BAD", code: "TOOBIG", text: "literal too big", cause: err}
+	default:
+		return broken(err)
+	}
+}
+
+// end takes the end of the command, and reports whether it was well-formed.
+func (c *conn) end() bool {
+	c.dec.End()
+	return c.dec.OK()
+}
+
+// failed is the reply when the store reports an error.
+func (c *conn) failed(err error) reply {
+	switch {
+	case errors.Is(err, errLost):
+		return lost()
+	case errors.Is(err, imap.ErrNoMailbox):
+		return no("NONEXISTENT", "no such mailbox")
+	case errors.Is(err, imap.ErrMailboxExists):
+		return no("ALREADYEXISTS", "mailbox already exists")
+	case errors.Is(err, imap.ErrBadName):
+		return no("CANNOT", "mailbox name not possible here")
+	case errors.Is(err, imap.ErrHasChildren):
+		return no("HASCHILDREN", "mailbox has children")
+	case errors.Is(err, imap.ErrNotSelectable):
+		return no("", "mailbox holds no messages")
+	case errors.Is(err, imap.ErrExpunged):
+		return no("EXPUNGEISSUED", "some of the messages no longer exist")
+	case errors.Is(err, imap.ErrOverQuota):
+		return no("OVERQUOTA", "over quota")
+	case errors.Is(err, imap.ErrTooBig):
+		return no("TOOBIG", "message too large")
+	case errors.Is(err, imap.ErrLimit):
+		return no("LIMIT", "limit reached")
+	case errors.Is(err, imap.ErrReadOnly):
+		return no("NOPERM", "mailbox is read-only")
+	case errors.Is(err, imap.ErrNoPermission):
+		return no("NOPERM", "permission denied")
+	case errors.Is(err, imap.ErrInUse):
+		return no("INUSE", "mailbox is in use")
+	case errors.Is(err, context.DeadlineExceeded):
+		return reply{status: "NO", code: "LIMIT", text: "command took too long", cause: err}
+	case errors.Is(err, context.Canceled):
+		return broken(err)
+	default:
+		return reply{status: "NO", code: "UNAVAILABLE", text: "internal error", cause: err}
+	}
+}

@@ -1,0 +1,41 @@
+// Package imapserver serves IMAP4rev1 and IMAP4rev2 over any imap.Store. The store knows
+// UIDs, flags and octets; everything above that is done here, once: sequence numbers and what
+// a session may be told when, FETCH, SEARCH, LIST patterns, literals, limits.
+//
+// A Server shares one Store between the sessions of a user, and one compact index between
+// the sessions that have the same mailbox selected: 24 octets a message, however many look
+// at it. A session sees a version of that index. What happened since is told when RFC 9051,
+// 7.5.1 allows it, as it is then, not as it was when it happened.
+//
+//	RFC   subject                                     here
+//	3501  IMAP4rev1                                   yes
+//	9051  IMAP4rev2, by ENABLE                        yes
+//	2177  IDLE                                        yes
+//	2342  NAMESPACE                                   yes: one personal namespace
+//	2971  ID                                          yes
+//	3348  CHILDREN                                    yes
+//	3502  MULTIAPPEND                                 yes
+//	3516  BINARY                                      yes: fetched; literal8 in APPEND
+//	3691  UNSELECT                                    yes
+//	4315  UIDPLUS                                     yes
+//	4731  ESEARCH                                     yes
+//	4959  SASL-IR                                     yes
+//	5032  WITHIN                                      yes
+//	5161  ENABLE                                      yes
+//	5182  SEARCHRES                                   yes
+//	5258  LIST-EXTENDED                               yes
+//	5530  response codes                              yes
+//	5819  LIST-STATUS                                 yes
+//	6154  SPECIAL-USE, CREATE-SPECIAL-USE             yes, where the store keeps uses
+//	6851  MOVE                                        yes
+//	6855  UTF8=ACCEPT                                 no: IMAP4rev2 instead
+//	7162  CONDSTORE, QRESYNC                          yes
+//	7888  LITERAL+                                    yes
+//	7889  APPENDLIMIT                                 yes
+//	8314  implicit TLS                                yes, ServeTLS
+//	8438  STATUS=SIZE                                 yes
+//	8474  OBJECTID                                    yes, where the store keeps ids; THREADID is NIL
+//	8514  SAVEDATE                                    yes, where the store keeps dates
+//	2087  QUOTA; 4314 ACL; 5256 SORT, THREAD;         no
+//	5464  METADATA; 5465 NOTIFY; 4978 COMPRESS
+package imapserver

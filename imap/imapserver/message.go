@@ -1,0 +1,96 @@
+package imapserver
+
+import (
+	"context"
+	"io"
+
+	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/imap/internal/mimetree"
+)
+
+// message reads one message's body, as far as it is asked to: not at all, its header, or
+// all of it. Close it when done.
+type message struct {
+	mb  imap.Mailbox
+	uid imap.UID
+
+	body   imap.Body
+	header *mimetree.Part // of the header alone
+	tree   *mimetree.Part
+}
+
+func (m *message) open(ctx context.Context) error {
+	if m.body != nil {
+		return nil
+	}
+	body, err := m.mb.Body(ctx, m.uid)
+	if err != nil {
+		return err
+	}
+	m.body = body
+	return nil
+}
+
+func (m *message) close() {
+	if m.body != nil {
+		_ = m.body.Close()
+		m.body = nil
+	}
+}
+
+// parseHeader makes header.
+func (m *message) parseHeader(ctx context.Context) (err error) {
+	if m.header != nil {
+		return nil
+	}
+	if m.tree != nil {
+		m.header = m.tree
+		return nil
+	}
+	if err = m.open(ctx); err == nil {
+		m.header, err = mimetree.ParseHeader(m.body, m.body.Size())
+	}
+	return err
+}
+
+// parse makes tree.
+func (m *message) parse(ctx context.Context) (err error) {
+	if m.tree != nil {
+		return nil
+	}
+	if err = m.open(ctx); err == nil {
+		m.tree, err = mimetree.Parse(m.body, m.body.Size())
+	}
+	return err
+}
+
+// reader returns the octets of the body from start to end.
+func (m *message) reader(start, end int64) *io.SectionReader {
+	return io.NewSectionReader(m.body, start, end-start)
+}
+
+// section returns the offsets of what it shows. Of the message's own texts only the
+// header's end must be known.
+func (m *message) section(ctx context.Context, it *fetchItem) (start, end int64, ok bool, err error) {
+	if len(it.number) > 0 {
+		if err := m.parse(ctx); err != nil {
+			return 0, 0, false, err
+		}
+		start, end, ok = m.tree.Section(it.number, it.text)
+		return start, end, ok, nil
+	}
+	if err := m.open(ctx); err != nil {
+		return 0, 0, false, err
+	}
+	size := m.body.Size()
+	if it.text == mimetree.Whole {
+		return 0, size, true, nil
+	}
+	if err := m.parseHeader(ctx); err != nil {
+		return 0, 0, false, err
+	}
+	if it.text == mimetree.Header {
+		return 0, m.header.Body, true, nil
+	}
+	return m.header.Body, size, true, nil
+}

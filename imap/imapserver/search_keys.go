@@ -1,0 +1,298 @@
+package imapserver
+
+import (
+	"context"
+	"io"
+	"math"
+	"net/mail"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/emersion/go-message/charset"
+
+	"github.com/mailblocks/mailblocks/imap"
+)
+
+// cost says what a criterion has to look at.
+type cost uint8
+
+const (
+	costIndex cost = iota
+	costHeader
+	costBody
+)
+
+// A criterion is a part of a search program, ready to be asked of each message.
+type criterion struct {
+	cost  cost
+	match func(*candidate) bool
+}
+
+// candidate is the message a search looks at.
+type candidate struct {
+	message
+	num    int
+	entry  *entry
+	index  *index
+	recent imap.UIDSet
+	extra  map[imap.UID]imap.Message
+	ctx    context.Context
+	err    error
+
+	head    []byte // the header's octets
+	hasHead bool
+}
+
+func (m *candidate) reset(num int, uid imap.UID) {
+	m.message = message{mb: m.mb, uid: uid}
+	m.num, m.head, m.hasHead = num, nil, false
+}
+
+// Bounds on a search program.
+const (
+	maxSearchDepth = 50
+	maxSearchKeys  = 2000
+)
+
+// searchParser takes a search program (RFC 9051, 6.4.4).
+type searchParser struct {
+	c          *conn
+	charset    string
+	badCharset bool
+	modSeq     bool // MODSEQ is among the keys
+	extra      bool // a key needs what the index does not hold
+	depth      int
+	count      int
+}
+
+// keys takes keys up to the end of the command or of a list: all of them must match.
+func (p *searchParser) keys() criterion {
+	all := []criterion{p.key()}
+	for p.c.dec.OK() && p.c.dec.Accept(' ') {
+		all = append(all, p.key())
+	}
+	return and(all)
+}
+
+func and(all []criterion) criterion {
+	if len(all) == 1 {
+		return all[0]
+	}
+	slices.SortStableFunc(all, func(a, b criterion) int { return int(a.cost) - int(b.cost) })
+	return criterion{all[len(all)-1].cost, func(m *candidate) bool {
+		for i := range all {
+			if !all[i].match(m) {
+				return false
+			}
+		}
+		return true
+	}}
+}
+
+// onIndex is a criterion that the index answers.
+func onIndex(match func(*candidate) bool) criterion { return criterion{costIndex, match} }
+
+func hasFlag(bit imap.SystemFlags, want bool) criterion {
+	return onIndex(func(m *candidate) bool { return m.entry.system()&bit != 0 == want })
+}
+
+var flagKeys = map[string]criterion{
+	"ANSWERED": hasFlag(imap.Answered, true), "UNANSWERED": hasFlag(imap.Answered, false),
+	"DELETED": hasFlag(imap.Deleted, true), "UNDELETED": hasFlag(imap.Deleted, false),
+	"DRAFT": hasFlag(imap.Draft, true), "UNDRAFT": hasFlag(imap.Draft, false),
+	"FLAGGED": hasFlag(imap.Flagged, true), "UNFLAGGED": hasFlag(imap.Flagged, false),
+	"SEEN": hasFlag(imap.Seen, true), "UNSEEN": hasFlag(imap.Seen, false),
+	"ALL":    onIndex(func(*candidate) bool { return true }),
+	"RECENT": onIndex(func(m *candidate) bool { return m.recent.Contains(m.uid) }),
+	"OLD":    onIndex(func(m *candidate) bool { return !m.recent.Contains(m.uid) }),
+	"NEW": onIndex(func(m *candidate) bool {
+		return m.recent.Contains(m.uid) && m.entry.system()&imap.Seen == 0
+	}),
+}
+
+var never = onIndex(func(*candidate) bool { return false })
+
+func (p *searchParser) key() criterion {
+	dec, s := &p.c.dec, p.c.sel
+	p.depth++
+	defer func() { p.depth-- }()
+	if p.count++; p.depth > maxSearchDepth || p.count > maxSearchKeys {
+		dec.Fail("search program too complex")
+		return never
+	}
+	switch {
+	case dec.Accept('('):
+		k := p.keys()
+		dec.Expect(')')
+		return k
+	case dec.Accept('$'):
+		saved := s.saved
+		return onIndex(func(m *candidate) bool { return saved.Contains(m.uid) })
+	case dec.IsSet():
+		nums := imap.Resolve(dec.Set(), imap.SeqNum(s.view.len()))
+		return onIndex(func(m *candidate) bool { return nums.Contains(imap.SeqNum(m.num)) })
+	}
+	name := dec.Word()
+	if k, is := flagKeys[name]; is {
+		return k
+	}
+	switch name {
+	case "NOT":
+		dec.SP()
+		k := p.key()
+		return criterion{k.cost, func(m *candidate) bool { return !k.match(m) }}
+	case "OR":
+		dec.SP()
+		a := p.key()
+		dec.SP()
+		b := p.key()
+		if a.cost > b.cost {
+			a, b = b, a
+		}
+		return criterion{b.cost, func(m *candidate) bool { return a.match(m) || b.match(m) }}
+	case "UID":
+		dec.SP()
+		uids := s.saved
+		if !dec.Accept('$') {
+			uids = imap.Resolve(dec.Set(), s.view.lastUID())
+		}
+		return onIndex(func(m *candidate) bool { return uids.Contains(m.uid) })
+	case "KEYWORD", "UNKEYWORD":
+		dec.SP()
+		flag := dec.Flag()
+		want := name == "KEYWORD"
+		return onIndex(func(m *candidate) bool { return m.index.flags(m.entry).Has(flag) == want })
+	case "LARGER", "SMALLER":
+		dec.SP()
+		n := dec.Number64()
+		larger := name == "LARGER"
+		return onIndex(func(m *candidate) bool {
+			size := uint64(m.entry.size)
+			if larger {
+				return size > n || size == math.MaxUint32 && n >= math.MaxUint32
+			}
+			return size < n
+		})
+	case "MODSEQ":
+		return p.modSeqKey()
+	case "OLDER", "YOUNGER":
+		dec.SP()
+		limit := time.Now().Add(-time.Duration(dec.Number()) * time.Second)
+		older := name == "OLDER"
+		return onIndex(func(m *candidate) bool { return m.entry.internalDate().After(limit) != older })
+	case "BEFORE", "ON", "SINCE":
+		return p.dateKey(name, costIndex, func(m *candidate) time.Time { return m.entry.internalDate() })
+	case "SENTBEFORE", "SENTON", "SENTSINCE":
+		return p.dateKey(name[4:], costHeader, func(m *candidate) time.Time {
+			for value := range m.fields("Date") {
+				if t, err := mail.ParseDate(value); err == nil {
+					return t
+				}
+			}
+			return time.Time{}
+		})
+	case "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE":
+		p.extra = true
+		return p.dateKey(name[5:], costIndex, func(m *candidate) time.Time {
+			if date := m.extra[m.uid].SaveDate; !date.IsZero() {
+				return date
+			}
+			return m.entry.internalDate() // RFC 8514, 4.3
+		})
+	case "SAVEDATESUPPORTED":
+		p.extra = true
+		return onIndex(func(m *candidate) bool { return !m.extra[m.uid].SaveDate.IsZero() })
+	case "EMAILID":
+		dec.SP()
+		id := dec.AString()
+		p.extra = true
+		return onIndex(func(m *candidate) bool { return m.extra[m.uid].ID == id })
+	case "THREADID":
+		dec.SP()
+		dec.AString()
+		return never // there are no threads that a store knows of
+	case "BCC", "CC", "FROM", "SUBJECT", "TO":
+		dec.SP()
+		return headerKey(name, p.text())
+	case "HEADER":
+		dec.SP()
+		field := dec.AString()
+		dec.SP()
+		return headerKey(field, p.text())
+	case "BODY", "TEXT":
+		dec.SP()
+		needle := p.text()
+		header := name == "TEXT"
+		return criterion{costBody, func(m *candidate) bool { return m.contains(needle, header) }}
+	}
+	dec.Fail("no such search key")
+	return never
+}
+
+// modSeqKey takes what follows MODSEQ (RFC 7162, 3.1.5). The metadata item that it may
+// name is that of all flags: we keep one mod-sequence for a message.
+func (p *searchParser) modSeqKey() criterion {
+	dec := &p.c.dec
+	dec.SP()
+	if dec.Peek() == '"' {
+		dec.AString()
+		dec.SP()
+		switch dec.Word() {
+		case "PRIV", "SHARED", "ALL":
+		default:
+			dec.Fail("malformed MODSEQ")
+		}
+		dec.SP()
+	}
+	n := imap.ModSeq(dec.Number64())
+	p.modSeq = true
+	return onIndex(func(m *candidate) bool { return m.entry.modSeq >= n })
+}
+
+// dateKey compares days, whatever the time and the zone (RFC 9051, 6.4.4).
+func (p *searchParser) dateKey(name string, c cost, date func(*candidate) time.Time) criterion {
+	p.c.dec.SP()
+	want := p.c.dec.Date()
+	return criterion{c, func(m *candidate) bool {
+		t := date(m)
+		if t.IsZero() {
+			return false
+		}
+		y, month, d := t.Date()
+		day := time.Date(y, month, d, 0, 0, 0, 0, time.UTC)
+		switch name {
+		case "BEFORE":
+			return day.Before(want)
+		case "ON":
+			return day.Equal(want)
+		default:
+			return !day.Before(want)
+		}
+	}}
+}
+
+// text takes a string to look for, from the charset of the program, and folds it.
+func (p *searchParser) text() needle {
+	s := p.c.dec.AString()
+	switch strings.ToLower(p.charset) {
+	case "", "us-ascii", "utf-8", "utf8":
+	default:
+		r, err := charset.Reader(p.charset, strings.NewReader(s))
+		if err != nil {
+			p.badCharset = true
+			return needle{}
+		}
+		b, err := io.ReadAll(r)
+		if err != nil {
+			p.badCharset = true
+			return needle{}
+		}
+		s = string(b)
+	}
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	return newNeedle(s)
+}

@@ -1,0 +1,288 @@
+package imapserver
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"iter"
+	"mime"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/emersion/go-message/charset"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/imap/internal/mimetree"
+)
+
+// needle is a folded string to look for.
+type needle struct {
+	text  []byte
+	ascii bool
+}
+
+func newNeedle(s string) needle {
+	n := needle{ascii: isASCII(s)}
+	n.text = n.fold(nil, []byte(s))
+	return n
+}
+
+// fold appends b in the form in which strings are compared: ASCII letters in lower case,
+// and, when the needle has others, all letters in lower case and decomposed (RFC 5051).
+func (n needle) fold(out, b []byte) []byte {
+	start := len(out)
+	out = append(out, b...)
+	ascii := true
+	for i, c := range out[start:] {
+		if 'A' <= c && c <= 'Z' {
+			out[start+i] = c + 'a' - 'A'
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	if n.ascii || ascii {
+		return out
+	}
+	lower := bytes.Map(func(r rune) rune { return unicode.ToLower(unicode.ToTitle(r)) }, out[start:])
+	return norm.NFKD.Append(out[:start], lower...)
+}
+
+func (n needle) in(b []byte) bool {
+	return len(n.text) == 0 || bytes.Contains(n.fold(nil, b), n.text)
+}
+
+// inReader looks through r, holding a block of it.
+func (n needle) inReader(r io.Reader) (bool, error) {
+	if len(n.text) == 0 {
+		return true, nil
+	}
+	raw := make([]byte, 0, 32<<10) // read, not yet folded
+	var folded []byte              // ends with what a match may begin in
+	for {
+		k, err := r.Read(raw[len(raw):cap(raw)])
+		raw = raw[:len(raw)+k]
+		if err == nil && len(raw) < cap(raw) {
+			continue
+		}
+		cut := len(raw)
+		if err == nil {
+			cut = n.cut(raw)
+		}
+		keep := max(len(folded)-len(n.text)+1, 0)
+		folded = append(folded[:0], folded[keep:]...)
+		folded = n.fold(folded, raw[:cut])
+		if bytes.Contains(folded, n.text) {
+			return true, nil
+		}
+		raw = raw[:copy(raw, raw[cut:])]
+		if err == io.EOF {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// cut returns where a full block may be cut without tearing a character from the accents
+// that follow it: behind the last blank or line end, if there is one.
+func (n needle) cut(b []byte) int {
+	if n.ascii {
+		return len(b)
+	}
+	if i := bytes.LastIndexAny(b, " \n"); i > 0 {
+		return i
+	}
+	for i := len(b) - 1; i > 0 && i > len(b)-utf8.UTFMax; i-- {
+		if utf8.RuneStart(b[i]) {
+			return i
+		}
+	}
+	return len(b)
+}
+
+// maxSearchedHeader bounds what is looked at of a header.
+const maxSearchedHeader = 1 << 20
+
+// header returns the header's octets, with its blank line.
+func (m *candidate) header() []byte {
+	if m.hasHead {
+		return m.head
+	}
+	m.hasHead = true
+	if !m.ready() {
+		return nil
+	}
+	size := m.body.Size()
+	for want := int64(8 << 10); ; want *= 4 {
+		b := make([]byte, min(want, size, maxSearchedHeader))
+		n, err := m.body.ReadAt(b, 0)
+		if err != nil && err != io.EOF {
+			m.fail(err)
+			return nil
+		}
+		b = b[:n]
+		if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
+			b = b[:i+4]
+		} else if int64(n) < min(size, maxSearchedHeader) && err == nil {
+			continue
+		}
+		if bytes.HasPrefix(b, []byte("\r\n")) {
+			b = nil
+		}
+		m.head = b
+		return b
+	}
+}
+
+// ready opens the body. It reports false when that cannot be: a message that is gone
+// matches nothing that the index does not know.
+func (m *candidate) ready() bool {
+	if m.err != nil {
+		return false
+	}
+	if err := m.open(m.ctx); err != nil {
+		m.fail(err)
+		return false
+	}
+	return true
+}
+
+func (m *candidate) fail(err error) {
+	if !errors.Is(err, imap.ErrExpunged) && m.err == nil {
+		m.err = err
+	}
+}
+
+// fields yields the values of the header fields with a name, unfolded, not decoded.
+func (m *candidate) fields(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		eachField(m.header(), func(field, value string) bool {
+			return !equalFold(field, name) || yield(value)
+		})
+	}
+}
+
+// eachField calls f with the fields of a header until it returns false.
+func eachField(header []byte, f func(name, value string) bool) {
+	for len(header) > 0 {
+		end := 0
+		for { // a field goes on while lines begin with a blank
+			i := bytes.IndexByte(header[end:], '\n')
+			if i < 0 {
+				end = len(header)
+				break
+			}
+			end += i + 1
+			if end == len(header) || header[end] != ' ' && header[end] != '\t' {
+				break
+			}
+		}
+		name, value, ok := bytes.Cut(header[:end], []byte(":"))
+		header = header[end:]
+		if !ok {
+			continue
+		}
+		text := strings.NewReplacer("\r", "", "\n", "").Replace(string(value))
+		if !f(string(bytes.TrimRight(name, " \t")), strings.TrimSpace(text)) {
+			return
+		}
+	}
+}
+
+var words = mime.WordDecoder{CharsetReader: charset.Reader}
+
+// decodeWords decodes the encoded words of a header value (RFC 2047), or leaves it as it is.
+func decodeWords(s string) string {
+	if !strings.Contains(s, "=?") {
+		return s
+	}
+	if decoded, err := words.DecodeHeader(s); err == nil {
+		return decoded
+	}
+	return s
+}
+
+func headerKey(field string, n needle) criterion {
+	return criterion{costHeader, func(m *candidate) bool {
+		for value := range m.fields(field) {
+			if n.in([]byte(decodeWords(value))) {
+				return true
+			}
+		}
+		return false
+	}}
+}
+
+// contains looks for n in the text of the message, decoded, and in its header.
+func (m *candidate) contains(n needle, header bool) bool {
+	if !m.ready() {
+		return false
+	}
+	if header && n.inHeader(m.header()) {
+		return true
+	}
+	if err := m.parse(m.ctx); err != nil {
+		m.fail(err)
+		return false
+	}
+	return m.partContains(m.tree, n)
+}
+
+// inHeader looks for n in all fields, names included.
+func (n needle) inHeader(header []byte) bool {
+	hit := false
+	eachField(header, func(name, value string) bool {
+		hit = n.in([]byte(name + ": " + decodeWords(value)))
+		return !hit
+	})
+	return hit
+}
+
+func (m *candidate) partContains(p *mimetree.Part, n needle) bool {
+	switch {
+	case m.ctx.Err() != nil:
+		m.fail(m.ctx.Err())
+		return false
+	case p.IsMultipart():
+		for _, part := range p.Parts {
+			if m.partContains(part, n) {
+				return true
+			}
+		}
+		return false
+	case p.Message != nil:
+		head := make([]byte, min(p.Message.Body-p.Message.Header, maxSearchedHeader))
+		if _, err := m.body.ReadAt(head, p.Message.Header); err != nil && err != io.EOF {
+			m.fail(err)
+			return false
+		}
+		return n.inHeader(head) || m.partContains(p.Message, n)
+	case !strings.EqualFold(p.Type, "text"):
+		return false
+	}
+	r, _ := decodeTransfer(p.Encoding, m.reader(p.Body, p.End))
+	if label := p.Param("charset"); label != "" && !(n.ascii && holdsASCII(label)) {
+		if decoded, err := charset.Reader(label, r); err == nil {
+			r = decoded
+		}
+	}
+	hit, err := n.inReader(r)
+	if err != nil {
+		m.fail(err)
+	}
+	return hit
+}
+
+// holdsASCII reports whether ASCII letters look the same in a charset, and nothing else
+// looks like them: it need not be decoded to look for ASCII.
+func holdsASCII(label string) bool {
+	label = strings.ToLower(label)
+	for _, prefix := range []string{"us-ascii", "ascii", "utf-8", "utf8", "iso-8859-", "windows-125", "koi8-"} {
+		if strings.HasPrefix(label, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,248 @@
+package imapserver
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/mailblocks/mailblocks/imap"
+)
+
+// selected is a session's view of its mailbox: the version of the index that makes its
+// sequence numbers. What the box knows more, the session is told when it may be.
+type selected struct {
+	box      *box
+	name     string // as it was selected
+	view     *index
+	readOnly bool
+	recent   imap.UIDSet // \Recent in this session
+	keywords int         // how many of the mailbox's keywords the client was told
+	saved    imap.UIDSet // the result that $ stands for (RFC 5182)
+}
+
+// peekAge is how long a session relies on the store's hints alone.
+const peekAge = 2 * time.Second
+
+// sync tells the session what happened in its mailbox, as far as mode allows.
+func (c *conn) sync(ctx context.Context, mode syncMode) error {
+	var cur *index
+	var err error
+	if mode == syncFresh {
+		cur, err = c.sel.box.refresh(ctx)
+	} else {
+		cur, err = c.sel.box.peek(ctx, peekAge)
+	}
+	if err != nil {
+		return err
+	}
+	return c.tell(ctx, cur, mode != syncNoExpunge)
+}
+
+// change is a message in the view that is another one now.
+type change struct {
+	pos int
+	now *entry
+}
+
+// tell brings the session's view up to cur and writes the responses that say so. Without
+// expunges, messages that are gone stay in the view until another time.
+func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
+	s := c.sel
+	if cur == s.view {
+		return nil
+	}
+	c.tellKeywords(cur)
+	var gone []int // positions
+	var goneUIDs imap.UIDSet
+	var changed []change
+	news := 0
+	var next builder
+	merge(s.view, cur, func(_ int, chunk []entry) {
+		next.share(chunk)
+	}, func(pos int, old, now *entry) {
+		switch {
+		case now == nil:
+			if !expunges {
+				next.push(old)
+				return
+			}
+			gone = append(gone, pos)
+			goneUIDs.Add(old.uid)
+			return
+		case old == nil:
+			news++
+		case now.modSeq != old.modSeq && (c.condstore || !now.sameFlags(old)):
+			changed = append(changed, change{pos - len(gone), now})
+		}
+		next.push(now)
+	})
+	if len(s.saved) > 0 {
+		s.saved = s.saved.Subtract(goneUIDs)
+	}
+	if s.view = cur; !expunges {
+		s.view = next.done()
+		s.view.state, s.view.sets = cur.state, cur.sets
+	}
+
+	switch {
+	case len(gone) > 0 && c.qresync:
+		c.enc.Raw("* VANISHED ").Set(goneUIDs).CRLF()
+	default:
+		for i, pos := range gone {
+			c.enc.Raw("* ").Num(uint64(pos - i + 1)).Raw(" EXPUNGE").CRLF()
+		}
+	}
+	recent := s.recent.Len()
+	s.recent = s.recent.Subtract(goneUIDs)
+	if news > 0 {
+		c.enc.Raw("* ").Num(uint64(s.view.len())).Raw(" EXISTS").CRLF()
+		if err := c.claimRecent(ctx); err != nil {
+			return err
+		}
+	}
+	if n := s.recent.Len(); !c.rev2 && (news > 0 || n != recent) {
+		c.enc.Raw("* ").Num(n).Raw(" RECENT").CRLF()
+	}
+	for _, ch := range changed {
+		c.writeFlags(ch.pos+1, ch.now, cur, c.qresync)
+	}
+	return nil
+}
+
+// told makes the session's view know of the messages of set what cur knows: the client
+// was just told.
+func (s *selected) told(cur *index, set imap.UIDSet) {
+	if cur == s.view || len(set) == 0 {
+		return
+	}
+	var next builder
+	merge(s.view, cur, func(_ int, chunk []entry) {
+		next.share(chunk)
+	}, func(_ int, old, now *entry) {
+		switch {
+		case old == nil:
+		case now != nil && set.Contains(now.uid):
+			next.push(now)
+		default:
+			next.push(old)
+		}
+	})
+	state := s.view.state
+	s.view = next.done()
+	s.view.state, s.view.sets = state, cur.sets
+}
+
+// claimRecent makes the messages that nobody was told of recent in this session.
+func (c *conn) claimRecent(ctx context.Context) error {
+	if c.rev2 {
+		return nil
+	}
+	recent, err := imap.Recent(ctx, c.sel.box.mb, !c.sel.readOnly)
+	if err != nil {
+		return err
+	}
+	c.sel.recent = c.sel.recent.Union(recent)
+	return nil
+}
+
+// tellKeywords tells of keywords that came into use: before any FETCH that has them.
+func (c *conn) tellKeywords(cur *index) {
+	if len(cur.state.Keywords) == c.sel.keywords {
+		return
+	}
+	c.sel.keywords = len(cur.state.Keywords)
+	c.writeFlagLists(cur)
+}
+
+// writeFlagLists writes the FLAGS response and PERMANENTFLAGS.
+func (c *conn) writeFlagLists(x *index) {
+	const system = `\Answered \Flagged \Deleted \Seen \Draft`
+	list := func() {
+		c.enc.Raw(system)
+		keywords := slices.Clone(x.state.Keywords)
+		slices.Sort(keywords)
+		for _, k := range keywords {
+			c.enc.SP().Raw(k)
+		}
+	}
+	c.enc.Raw("* FLAGS (")
+	list()
+	c.enc.Raw(")").CRLF()
+	c.enc.Raw("* OK [PERMANENTFLAGS (")
+	if !c.sel.readOnly {
+		list()
+		if !x.state.NoNewKeywords {
+			c.enc.Raw(` \*`)
+		}
+	}
+	c.enc.Raw(")] these are kept").CRLF()
+}
+
+// writeFlags writes a FETCH response with a message's flags as x has them.
+func (c *conn) writeFlags(num int, e *entry, x *index, withUID bool) {
+	c.enc.Raw("* ").Num(uint64(num)).Raw(" FETCH (")
+	if withUID {
+		c.enc.Raw("UID ").Num(uint64(e.uid)).SP()
+	}
+	c.appendFlags(e, x)
+	if c.condstore {
+		c.enc.Raw(" MODSEQ (").Num(uint64(e.modSeq)).Raw(")")
+	}
+	c.enc.Raw(")").CRLF()
+}
+
+func (c *conn) appendFlags(e *entry, x *index) {
+	c.enc.Raw("FLAGS ")
+	if !c.rev2 && len(c.sel.recent) > 0 && c.sel.recent.Contains(e.uid) {
+		c.enc.Flags(x.flags(e), imap.FlagRecent)
+		return
+	}
+	c.enc.Flags(x.flags(e))
+}
+
+// current returns what is known now of a message of the view, and in which version: when it
+// is gone, what was known last.
+func (s *selected) current(cur *index, e *entry) (*entry, *index) {
+	if _, now := cur.find(e.uid); now != nil {
+		return now, cur
+	}
+	return e, s.view
+}
+
+// deselect leaves the selected mailbox.
+func (c *conn) deselect() {
+	if c.sel == nil {
+		return
+	}
+	c.account.release(c.sel.box)
+	c.sel = nil
+	if c.state == selectedState {
+		c.state = authenticated
+	}
+}
+
+// numbers turns a set as the client wrote it into the UIDs of messages in the view. Those
+// that are not there are left out of UIDs; of sequence numbers it is an error.
+func (s *selected) numbers(spec imap.SetSpec, saved, uid bool) (imap.UIDSet, bool) {
+	switch {
+	case saved:
+		return s.saved, true
+	case uid:
+		return imap.Resolve(spec, s.view.lastUID()), true
+	}
+	n := imap.SeqNum(s.view.len())
+	for _, r := range spec {
+		if n == 0 || imap.SeqNum(r.First) > n || imap.SeqNum(r.Last) > n {
+			return nil, false
+		}
+	}
+	return s.view.uids(imap.Resolve(spec, n)), true
+}
+
+// numberSet takes a set or "$" from the command.
+func (c *conn) numberSet() (spec imap.SetSpec, saved bool) {
+	if c.dec.Accept('$') {
+		return nil, true
+	}
+	return c.dec.Set(), false
+}
