@@ -25,7 +25,7 @@ import (
 //	C: EHLO client.test      the client must send exactly this line
 //	C~ MAIL FROM:<.*>.*      the client must send a line that matches, whole
 //	C>                       the client sends lines up to "." (a message)
-//	C.                       the client closes the connection (it may say QUIT before)
+//	C.                       the client closes the connection (it may say QUIT before, and is answered)
 //	TLS                      both sides start TLS
 //	S.                       the server closes the connection, as the text's end does
 //
@@ -134,7 +134,9 @@ func (p *script) step(line string) (end bool, err error) {
 	case "C.":
 		got, err := p.line()
 		if err == nil && got == "QUIT" {
-			got, err = p.line()
+			if _, err = io.WriteString(p.conn, "221 bye\r\n"); err == nil {
+				got, err = p.line()
+			}
 		}
 		var netErr net.Error
 		if err == nil {
