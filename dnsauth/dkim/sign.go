@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailblocks/mailblocks/dnsauth/internal/canon"
 	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
 )
@@ -84,8 +85,8 @@ type Signer struct {
 	collect msgheader.Collector
 	header  *msgheader.Header
 	err     error
-	body    *bodyHash
-	sink    *sink
+	body    *canon.Body
+	sink    *canon.Sink
 }
 
 // Errors of Finish about the message.
@@ -138,8 +139,8 @@ func NewSigner(opt SignOptions) (*Signer, error) {
 		s.opt.Now = time.Now
 	}
 	s.collect.Max = s.opt.MaxHeader
-	s.body = newBodyHash(s.opt.BodyCanon)
-	s.sink = s.body.sink(-1)
+	s.body = canon.NewBody(s.opt.BodyCanon == Relaxed)
+	s.sink = s.body.Sink(-1)
 	return s, nil
 }
 
@@ -201,7 +202,7 @@ func (s *Signer) Write(p []byte) (int, error) {
 		s.header = msgheader.Parse(s.collect.Header())
 		p = p[used:]
 	}
-	s.body.write(p)
+	s.body.Write(p)
 	return n, nil
 }
 
@@ -214,13 +215,13 @@ func (s *Signer) Finish() ([]byte, error) {
 	if s.header == nil {
 		s.header = msgheader.Parse(s.collect.Header())
 	}
-	s.body.finish()
-	index := newFieldIndex(s.header)
-	if index.countOf("From") == 0 {
+	s.body.Finish()
+	index := canon.NewFields(s.header)
+	if index.CountOf("From") == 0 {
 		return nil, ErrNoFrom
 	}
 	names := s.names(index)
-	signed, _ := index.appendSigned(nil, names, s.opt.HeaderCanon)
+	signed, _ := index.AppendSigned(nil, names, s.opt.HeaderCanon == Relaxed)
 	now := s.opt.Now()
 
 	var out []byte
@@ -236,7 +237,7 @@ func (s *Signer) Finish() ([]byte, error) {
 
 // names is the value of h=: each field as often as it is there, and once more
 // where it is oversigned.
-func (s *Signer) names(index *fieldIndex) []string {
+func (s *Signer) names(index *canon.Fields) []string {
 	var names []string
 	listed := make(map[string]bool)
 	add := func(name string, times int) {
@@ -253,7 +254,7 @@ func (s *Signer) names(index *fieldIndex) []string {
 	}
 	for _, list := range [][]string{{"From"}, s.opt.Headers, s.opt.Oversign} {
 		for _, name := range list {
-			times := index.countOf(name)
+			times := index.CountOf(name)
 			if over[strings.ToLower(name)] {
 				times++
 			}
@@ -296,7 +297,7 @@ func (s *Signer) sign(k SigningKey, names []string, signed []byte, now time.Time
 			w.part(name + ";")
 		}
 	}
-	w.tag("bh=" + base64.StdEncoding.EncodeToString(s.sink.sum[:]) + ";")
+	w.tag("bh=" + base64.StdEncoding.EncodeToString(s.sink.Sum[:]) + ";")
 	w.tag("b=")
 
 	// The field is signed with nothing behind "b=", and relaxed drops the
@@ -307,7 +308,7 @@ func (s *Signer) sign(k SigningKey, names []string, signed []byte, now time.Time
 		data = append(data, field...)
 	} else {
 		name, value, _ := strings.Cut(field, ":")
-		data = appendRelaxed(data, []byte(name), []byte(value))
+		data = canon.AppendRelaxed(data, []byte(name), []byte(value))
 	}
 	digest := sha256.Sum256(data)
 	hash := crypto.SHA256

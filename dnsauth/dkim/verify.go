@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/mailblocks/mailblocks/dnsauth/internal/canon"
 	"github.com/mailblocks/mailblocks/dnsauth/internal/memo"
 	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
@@ -92,7 +93,7 @@ type Verifier struct {
 	failure string // why nothing could be checked
 	checks  []*check
 	skipped int
-	body    [2]*bodyHash // simple and relaxed; nil when no signature needs it
+	body    [2]*canon.Body // simple and relaxed; nil when no signature needs it
 	scratch []byte
 	now     time.Time
 }
@@ -102,8 +103,8 @@ type check struct {
 	res   Result
 	field int
 	hash  [sha256.Size]byte // of the header
-	body  *bodyHash
-	sink  *sink
+	body  *canon.Body
+	sink  *canon.Sink
 	keys  *lookup
 }
 
@@ -164,7 +165,7 @@ func (v *Verifier) Write(p []byte) (int, error) {
 	}
 	for _, b := range v.body {
 		if b != nil {
-			b.write(p)
+			b.Write(p)
 		}
 	}
 	return n, nil
@@ -209,7 +210,7 @@ func (v *Verifier) begin() {
 		v.now = v.opt.Now()
 	}
 	for i := range v.header.Fields {
-		if !equalFold(v.header.Name(i), signatureField) {
+		if !canon.EqualFold(v.header.Name(i), signatureField) {
 			continue
 		}
 		if len(v.checks) == v.opt.MaxSignatures {
@@ -221,7 +222,7 @@ func (v *Verifier) begin() {
 	if len(v.checks) == 0 {
 		return
 	}
-	index := newFieldIndex(v.header)
+	index := canon.NewFields(v.header)
 	v.scratch = make([]byte, 0, len(raw)+256)
 	for _, c := range v.checks {
 		if c.res.Status != "" {
@@ -230,22 +231,6 @@ func (v *Verifier) begin() {
 		v.hashHeader(c, index)
 		v.addBody(c)
 	}
-}
-
-// equalFold compares ASCII; lower is in lower case.
-func equalFold(b, lower []byte) bool {
-	if len(b) != len(lower) {
-		return false
-	}
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // start parses a signature and begins to look for its key, unless the
@@ -293,10 +278,10 @@ func (v *Verifier) start(field int) *check {
 }
 
 // hashHeader computes the hash of RFC 6376, 3.7 over the signed fields.
-func (v *Verifier) hashHeader(c *check, index *fieldIndex) {
+func (v *Verifier) hashHeader(c *check, index *canon.Fields) {
 	sig := c.res.Signature
 	buf := v.scratch[:0]
-	buf, extra := index.appendSigned(buf, sig.Headers, sig.HeaderCanon)
+	buf, extra := index.AppendSigned(buf, sig.Headers, sig.HeaderCanon == Relaxed)
 	if extra != "" && !v.opt.AllowDuplicates {
 		c.res.Status = Policy
 		c.res.Reason = "there are more " + extra + " fields than were signed"
@@ -311,8 +296,8 @@ func (v *Verifier) hashHeader(c *check, index *fieldIndex) {
 	} else {
 		// Around the gap stand "=" and ";" or the end, no whitespace, so the
 		// two halves can be taken one by one.
-		buf = appendRelaxed(buf, v.header.Name(c.field), value[:sig.bStart])
-		buf = appendRelaxedValue(buf, value[sig.bEnd:])
+		buf = canon.AppendRelaxed(buf, v.header.Name(c.field), value[:sig.bStart])
+		buf = canon.AppendRelaxedValue(buf, value[sig.bEnd:])
 	}
 	c.hash = sha256.Sum256(buf)
 	v.scratch = buf
@@ -326,14 +311,14 @@ func (v *Verifier) addBody(c *check) {
 		slot = 1
 	}
 	if v.body[slot] == nil {
-		v.body[slot] = newBodyHash(sig.BodyCanon)
+		v.body[slot] = canon.NewBody(sig.BodyCanon == Relaxed)
 	}
 	c.body = v.body[slot]
 	limit := int64(-1)
 	if v.opt.AllowBodyLength {
 		limit = sig.BodyLength
 	}
-	c.sink = c.body.sink(limit)
+	c.sink = c.body.Sink(limit)
 }
 
 // Finish ends the message, waits for the keys and returns a result for each
@@ -347,7 +332,7 @@ func (v *Verifier) Finish() []Result {
 	}
 	for _, b := range v.body {
 		if b != nil {
-			b.finish()
+			b.Finish()
 		}
 	}
 	results := make([]Result, len(v.checks))
@@ -471,12 +456,12 @@ func (v *Verifier) evaluateKey(c *check, text string) error {
 func (v *Verifier) compareBody(c *check) error {
 	sig := c.res.Signature
 	switch l := sig.BodyLength; {
-	case l > c.body.length:
+	case l > c.body.Length:
 		return &outcomeError{PermError, "l= is longer than the body"}
-	case l >= 0 && l < c.body.length && !v.opt.AllowBodyLength:
+	case l >= 0 && l < c.body.Length && !v.opt.AllowBodyLength:
 		return &outcomeError{Policy, "l= leaves a part of the body unsigned"}
 	}
-	if subtle.ConstantTimeCompare(c.sink.sum[:], sig.BodyHash) != 1 {
+	if subtle.ConstantTimeCompare(c.sink.Sum[:], sig.BodyHash) != 1 {
 		return &outcomeError{Fail, "body hash did not verify"}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package dkim
+package canon
 
 import (
 	"hash/maphash"
@@ -6,22 +6,22 @@ import (
 	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
 )
 
-// fieldIndex finds the fields of a header by name, from the bottom up, as h=
+// Fields finds the fields of a header by name, from the bottom up, as h=
 // lists them (RFC 6376, 5.4.2). It is a hash table with a random seed over
 // names that stay where they are in the header, so selecting the fields of a
 // signature takes time linear in the lengths of h= and of the header, whatever
 // they hold.
-type fieldIndex struct {
+type Fields struct {
 	header *msgheader.Header
 	seed   maphash.Seed
 	table  []int32 // slot → group+1
-	groups []fieldGroup
+	groups []group
 	above  []int32 // field → next field of the same name above it, or -1
 	lower  []byte  // scratch
 }
 
-// fieldGroup are the fields of one name.
-type fieldGroup struct {
+// group are the fields of one name.
+type group struct {
 	first  int   // a field, for its name
 	last   int32 // the lowest one
 	count  int
@@ -29,16 +29,17 @@ type fieldGroup struct {
 	used   int   // taken
 }
 
-func newFieldIndex(h *msgheader.Header) *fieldIndex {
+// NewFields returns the index of a header's fields.
+func NewFields(h *msgheader.Header) *Fields {
 	size := 16
 	for size < 2*len(h.Fields) {
 		size *= 2
 	}
-	x := &fieldIndex{
+	x := &Fields{
 		header: h,
 		seed:   maphash.MakeSeed(),
 		table:  make([]int32, size),
-		groups: make([]fieldGroup, 0, len(h.Fields)),
+		groups: make([]group, 0, len(h.Fields)),
 		above:  make([]int32, len(h.Fields)),
 		lower:  make([]byte, 0, 64),
 	}
@@ -49,7 +50,7 @@ func newFieldIndex(h *msgheader.Header) *fieldIndex {
 		}
 		g, slot := x.find(name)
 		if g == nil {
-			x.groups = append(x.groups, fieldGroup{first: i, last: -1})
+			x.groups = append(x.groups, group{first: i, last: -1})
 			x.table[slot] = int32(len(x.groups))
 			g = &x.groups[len(x.groups)-1]
 		}
@@ -61,7 +62,7 @@ func newFieldIndex(h *msgheader.Header) *fieldIndex {
 }
 
 // find returns the group of a name, or nil and the slot that is free for it.
-func (x *fieldIndex) find(name []byte) (*fieldGroup, int) {
+func (x *Fields) find(name []byte) (*group, int) {
 	x.lower = append(x.lower[:0], name...)
 	for i, c := range x.lower {
 		if 'A' <= c && c <= 'Z' {
@@ -72,14 +73,14 @@ func (x *fieldIndex) find(name []byte) (*fieldGroup, int) {
 	slot := int(maphash.Bytes(x.seed, x.lower)) & mask
 	for ; x.table[slot] != 0; slot = (slot + 1) & mask {
 		g := &x.groups[x.table[slot]-1]
-		if equalFold(x.header.Name(g.first), x.lower) {
+		if EqualFold(x.header.Name(g.first), x.lower) {
 			return g, slot
 		}
 	}
 	return nil, slot
 }
 
-func (x *fieldIndex) group(name string) *fieldGroup {
+func (x *Fields) named(name string) *group {
 	x.lower = append(x.lower[:0], name...)
 	g, _ := x.find(x.lower)
 	return g
@@ -92,35 +93,51 @@ var once = []string{
 	"Subject", "Date", "MIME-Version", "Content-Type", "Content-Transfer-Encoding",
 }
 
-// appendSigned appends the fields that names list, each with its line end. extra
+// AppendSigned appends the fields that names list, each with its line end. extra
 // is the name of a field, out of those that may be there only once, of which
 // the header has more than names cover.
-func (x *fieldIndex) appendSigned(dst []byte, names []string, c Canonicalization) (_ []byte, extra string) {
+func (x *Fields) AppendSigned(dst []byte, names []string, relaxed bool) (_ []byte, extra string) {
 	for i := range x.groups {
 		x.groups[i].cursor, x.groups[i].used = x.groups[i].last, 0
 	}
 	for _, name := range names {
-		g := x.group(name)
+		g := x.named(name)
 		if g == nil || g.cursor < 0 {
 			continue // a field that must not be added
 		}
-		dst = appendHeader(dst, x.header, int(g.cursor), c)
+		dst = AppendHeader(dst, x.header, int(g.cursor), relaxed)
 		dst = append(dst, "\r\n"...)
 		g.cursor = x.above[g.cursor]
 		g.used++
 	}
 	for _, name := range once {
-		if g := x.group(name); g != nil && g.used > 0 && g.count > g.used {
+		if g := x.named(name); g != nil && g.used > 0 && g.count > g.used {
 			return dst, name
 		}
 	}
 	return dst, ""
 }
 
-// countOf returns how many fields of a name there are.
-func (x *fieldIndex) countOf(name string) int {
-	if g := x.group(name); g != nil {
+// CountOf returns how many fields of a name there are.
+func (x *Fields) CountOf(name string) int {
+	if g := x.named(name); g != nil {
 		return g.count
 	}
 	return 0
+}
+
+// EqualFold compares a field's name with one in lower case.
+func EqualFold(b, lower []byte) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
 }
