@@ -171,7 +171,7 @@ func (c *conn) cmdEnable(context.Context) reply {
 	return ok("enabled")
 }
 
-func (c *conn) cmdStartTLS(ctx context.Context) reply {
+func (c *conn) cmdStartTLS(context.Context) reply {
 	if !c.end() {
 		return c.syntax()
 	}
@@ -185,7 +185,7 @@ func (c *conn) cmdStartTLS(ctx context.Context) reply {
 		r.fatal, r.cause = true, errors.New("commands were pipelined behind STARTTLS")
 		return r
 	}
-	return reply{status: "OK", text: "begin TLS", after: func() error {
+	return reply{status: "OK", text: "begin TLS", after: func(ctx context.Context) error {
 		if err := c.enc.Flush(); err != nil {
 			return err
 		}

@@ -16,9 +16,9 @@ type reply struct {
 	status string // OK, NO, BAD; empty: nothing is to be written, cause ends the session
 	code   string // response code without brackets
 	text   string
-	cause  error        // for the log, not for the client
-	fatal  bool         // the session ends with it
-	after  func() error // runs when the reply was written
+	cause  error                       // for the log, not for the client
+	fatal  bool                        // the session ends with it
+	after  func(context.Context) error // runs when the reply was written
 }
 
 func ok(format string, args ...any) reply {
@@ -203,7 +203,7 @@ func (c *conn) finish(ctx context.Context, tag, name string, r reply) error {
 		return r.cause
 	}
 	if r.after != nil {
-		return r.after()
+		return r.after(ctx)
 	}
 	if r.status == "BAD" {
 		if c.badCommands++; c.badCommands >= orDefault(c.server.MaxErrors, 20) {
