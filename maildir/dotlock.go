@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -35,16 +36,8 @@ func lockFile(ctx context.Context, path string) (*dotLock, error) {
 	start := time.Now()
 	wait := time.Millisecond
 	for {
-		f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		err := l.take()
 		if err == nil {
-			_, err = fmt.Fprintf(f, "%d:%s", os.Getpid(), hostname)
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-			if err != nil {
-				os.Remove(l.path)
-				return nil, err
-			}
 			l.touched = time.Now()
 			return l, nil
 		}
@@ -69,6 +62,38 @@ func lockFile(ctx context.Context, path string) (*dotLock, error) {
 		}
 		wait = min(2*wait, 100*time.Millisecond)
 	}
+}
+
+// take makes the lock file, with its content from the first moment on: who dies then leaves
+// a lock that says whose it was. It is written under another name, in tmp/ where such things
+// are cleaned up, and linked.
+func (l *dotLock) take() error {
+	if _, err := os.Lstat(l.path); err == nil {
+		return fs.ErrExist
+	}
+	content := fmt.Appendf(nil, "%d:%s", os.Getpid(), hostname)
+	fresh := filepath.Join(filepath.Dir(l.path), "tmp", unique(time.Now()))
+	if err := os.WriteFile(fresh, content, 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(fresh)
+	err := os.Link(fresh, l.path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// A file system without links.
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(l.path)
+	}
+	return err
 }
 
 // touch shows waiters, once in a while, that a long work goes on.

@@ -28,13 +28,23 @@ func Path(t T, elem ...string) string {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			t.Skipf("shared: not inside a module")
+			t.Skipf("shared: not inside the module")
 		}
 		dir = parent
 	}
 	path := filepath.Join(append([]string{dir, "..", "shared"}, elem...)...)
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("shared: %s is not here", filepath.Join(append([]string{"..", "shared"}, elem...)...))
+		Missing(t, filepath.Join(append([]string{"..", "shared"}, elem...)...))
 	}
 	return path
+}
+
+// Missing skips a test for want of a peer program or a folder of test data. Where
+// MAILBLOCKS_PEERS says "required", as in CI, it fails the test instead.
+func Missing(t T, what string) {
+	t.Helper()
+	if os.Getenv("MAILBLOCKS_PEERS") == "required" {
+		t.Fatalf("%s is missing", what)
+	}
+	t.Skipf("%s is not here", what)
 }
