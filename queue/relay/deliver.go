@@ -1,0 +1,401 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/mailblocks/mailblocks/queue"
+	"github.com/mailblocks/mailblocks/smtp"
+)
+
+// A delivery is one attempt.
+type delivery struct {
+	t     *Transport
+	a     *queue.Attempt
+	group []int // recipients, as indexes, that go to the same hosts
+
+	utf8Header bool // the header has octets beyond ASCII
+	eightBit   *bool
+}
+
+// examine reads the header before anybody is bothered.
+func (d *delivery) examine() (queue.Outcome, bool) {
+	body, err := d.a.Open()
+	if err != nil {
+		return *failed(queue.Temporary, "4.3.0", "queued message can not be read"), false
+	}
+	defer body.Close()
+	limit := d.t.MaxReceived
+	if limit == 0 {
+		limit = defaultMaxReceived
+	}
+	h := &headerScan{limit: limit}
+	_, err = io.Copy(h, bufio.NewReader(io.LimitReader(body, 1<<20)))
+	if err != nil && !errors.Is(err, errHeaderEnds) {
+		if errors.Is(err, errHops) {
+			return *failed(queue.Permanent, "5.4.6", "message has gone through more than %d hosts: it loops", limit), false
+		}
+		return *failed(queue.Temporary, "4.3.0", "queued message can not be read"), false
+	}
+	d.utf8Header = h.utf8
+	return queue.Outcome{}, true
+}
+
+// isEightBit reports whether the message has octets beyond ASCII at all.
+func (d *delivery) isEightBit() bool {
+	if d.eightBit == nil {
+		found := true // when in doubt
+		if body, err := d.a.Open(); err == nil {
+			found = beyondASCII(body)
+			body.Close()
+		}
+		d.eightBit = &found
+	}
+	return *d.eightBit
+}
+
+func beyondASCII(r io.Reader) bool {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		if bytes.ContainsFunc(buf[:n], func(r rune) bool { return r >= 0x80 }) {
+			return true
+		}
+		if err != nil {
+			return err != io.EOF
+		}
+	}
+}
+
+// deliver sends to the group, going through the targets until every recipient has an answer.
+func (d *delivery) deliver(ctx context.Context, outcomes []queue.Outcome, find func() ([]target, *queue.Outcome)) {
+	set := func(o queue.Outcome) {
+		for _, i := range d.group {
+			outcomes[i] = o
+		}
+	}
+	targets, out := find()
+	if out != nil {
+		set(*out)
+		return
+	}
+	limit := d.t.MaxHosts
+	if limit <= 0 {
+		limit = 10
+	}
+	set(*failed(queue.RouteDown, "4.4.1", "no host could be tried"))
+	for _, g := range targets[:min(len(targets), limit)] {
+		if ctx.Err() != nil {
+			break
+		}
+		left, stop := d.try(ctx, g, outcomes)
+		if d.group = left; stop || len(left) == 0 {
+			return
+		}
+	}
+}
+
+// try sends to one target. It returns the recipients that are left for the next one; what is to be
+// said of them if there is none stands in outcomes already. stop: no other host is to be tried.
+func (d *delivery) try(ctx context.Context, g target, outcomes []queue.Outcome) (left []int, stop bool) {
+	set := func(o *queue.Outcome) {
+		for _, i := range d.group {
+			outcomes[i] = *o
+		}
+	}
+	for fresh := false; ; fresh = true {
+		s, err := d.t.session(ctx, g, fresh)
+		if err != nil {
+			set(connFailed(g, err))
+			return d.group, false
+		}
+		sent := &watched{}
+		res, err := d.send(ctx, s, sent)
+		if s.reused && err != nil && res != nil && res.Mail == nil && isConn(err) {
+			continue // it had died while it was idle: that is nobody's attempt
+		}
+		left, stop = d.judge(g, s, res, err, sent, outcomes)
+		d.t.release(s, err)
+		return left, stop
+	}
+}
+
+func isConn(err error) bool {
+	var conn *smtp.ConnError
+	return errors.As(err, &conn)
+}
+
+// watched notes whether a reader was read to its end: after that the receiver may have the message
+// whatever becomes of the connection.
+type watched struct {
+	io.Reader
+	atEnd bool
+	err   error // of reading, ours
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if err == io.EOF {
+		w.atEnd = true
+	} else if err != nil {
+		w.err = err
+	}
+	return n, err
+}
+
+var errPrepare = errors.New("message could not be prepared")
+
+// send sends the message in session s, without the extensions that it was declared to need when the
+// host lacks them and the message does well without.
+func (d *delivery) send(ctx context.Context, s *session, sent *watched) (*smtp.Result, error) {
+	env := d.envelope()
+	for range 3 {
+		body, err := d.a.Open()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errPrepare, err)
+		}
+		sent.Reader = body
+		if d.t.Prepare != nil {
+			if sent.Reader, err = d.t.Prepare(ctx, d.a, body); err != nil {
+				body.Close()
+				return nil, fmt.Errorf("%w: %w", errPrepare, err)
+			}
+			env.Params.Size = 0
+		}
+		res, err := s.c.Send(ctx, env, sent)
+		body.Close()
+		var ext *smtp.ExtensionError
+		if !errors.As(err, &ext) || !d.without(ext.Extension, &env.Params) {
+			return res, err
+		}
+	}
+	return nil, &smtp.ExtensionError{Extension: "8BITMIME"}
+}
+
+// without drops what needs an extension if nothing is lost by it.
+func (d *delivery) without(extension string, p *smtp.MailParams) bool {
+	switch {
+	case extension == "8BITMIME" && p.Body == smtp.Body8Bit && !p.UTF8 && !d.isEightBit():
+		p.Body = smtp.BodyUnset
+		return true
+	case (extension == "SMTPUTF8" || extension == "8BITMIME") && p.UTF8 && !d.utf8Header && d.addressesASCII():
+		p.UTF8 = false
+		return true
+	}
+	return false
+}
+
+func (d *delivery) addressesASCII() bool {
+	if !isASCII(d.a.Envelope.ReversePath) {
+		return false
+	}
+	for _, i := range d.group {
+		if !isASCII(d.a.Recipients[i].Address) {
+			return false
+		}
+	}
+	return true
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
+}
+
+// envelope makes the SMTP envelope of the group.
+func (d *delivery) envelope() *smtp.Envelope {
+	e := d.a.Envelope
+	env := &smtp.Envelope{From: e.ReversePath, Params: smtp.MailParams{
+		Size: d.a.Size, UTF8: e.UTF8, Return: smtp.Return(e.Return), EnvelopeID: e.EnvID,
+		RequireTLS: e.RequireTLS, Priority: int(e.Priority),
+	}}
+	switch e.Body {
+	case queue.Body8BitMIME:
+		env.Params.Body = smtp.Body8Bit
+	case queue.BodyBinaryMIME:
+		env.Params.Body = smtp.BodyBinary
+	}
+	for _, i := range d.group {
+		r := &d.a.Recipients[i]
+		to := smtp.Recipient{Address: r.Address, Params: smtp.RcptParams{Notify: smtp.Notify(r.Notify)}}
+		if kind, address, ok := strings.Cut(r.ORcpt, ";"); ok {
+			to.Params.OriginalType, to.Params.Original = kind, address
+		}
+		env.To = append(env.To, to)
+	}
+	return env
+}
+
+// judge turns what came of a session into outcomes.
+func (d *delivery) judge(g target, s *session, res *smtp.Result, err error, sent *watched, outcomes []queue.Outcome) (left []int, stop bool) {
+	set := func(o *queue.Outcome) {
+		for _, i := range d.group {
+			outcomes[i] = *o
+		}
+	}
+	var ext *smtp.ExtensionError
+	switch {
+	case errors.Is(err, errPrepare), sent.err != nil:
+		set(failed(queue.Temporary, "4.3.0", "message could not be read or prepared for sending"))
+		return nil, true
+	case errors.As(err, &ext):
+		set(lacking(g, ext))
+		return d.group, false
+	}
+	handover := queue.HandoverRelayed
+	if g.smart != nil && g.smart.LMTP {
+		handover = queue.HandoverFinal
+	} else if _, ok := s.c.Extension("DSN"); ok {
+		handover = queue.HandoverDSN
+	}
+	for n, i := range d.group {
+		if res != nil && n < len(res.Recipients) && res.Recipients[n] != nil {
+			outcomes[i] = answered(g, res.Recipients[n], handover)
+			continue
+		}
+		switch {
+		case isConn(err) && sent.atEnd:
+			outcomes[i] = *failed(queue.Temporary, "4.4.2", "connection to %s was lost after the message was sent: %v", g.host, cause(err))
+			outcomes[i].RemoteMTA = ""
+			stop = true
+		case isConn(err):
+			outcomes[i] = *connFailed(g, err)
+			left = append(left, i)
+		case err == nil:
+			outcomes[i] = *failed(queue.Temporary, "4.5.0", "%s gave no answer for this recipient", g.host)
+		default: // nothing was sent, and no other host will like it better
+			outcomes[i] = *failed(queue.Permanent, "5.6.0", "message can not be sent: %v", err)
+			stop = true
+		}
+	}
+	return left, stop
+}
+
+// answered is the outcome of a reply.
+func answered(g target, r *smtp.Reply, handover queue.Handover) queue.Outcome {
+	o := queue.Outcome{Code: r.Code, Enhanced: r.Enhanced.String(), Text: r.Text, RemoteMTA: g.host}
+	switch {
+	case r.OK():
+		o.Result, o.Handover = queue.Delivered, handover
+	case r.Permanent():
+		o.Result = queue.Permanent
+	default:
+		o.Result = queue.Temporary
+	}
+	return o
+}
+
+// lacking is the outcome of a host without an extension that the message needs.
+func lacking(g target, e *smtp.ExtensionError) *queue.Outcome {
+	code := "5.6.3" // conversion required but not supported
+	switch e.Extension {
+	case "SMTPUTF8":
+		code = "5.6.7" // RFC 6531, 3.5
+	case "REQUIRETLS":
+		code = "5.7.30" // RFC 8689, 4.2.1
+	}
+	return failed(queue.Permanent, code, "%s does not offer %s, which the message needs", g.host, e.Extension)
+}
+
+// connFailed is the outcome of a connection that did not come up, or broke.
+func connFailed(g target, err error) *queue.Outcome {
+	o := failed(queue.RouteDown, "4.4.1", "%s: %v", where(g), cause(err))
+	var conn *smtp.ConnError
+	if errors.As(err, &conn) {
+		switch conn.Phase {
+		case smtp.PhaseTLS:
+			o.Enhanced = "4.7.5"
+		case smtp.PhaseAuth:
+			o.Enhanced = "4.7.0"
+		case smtp.PhaseSession:
+			o.Enhanced = "4.4.2"
+		}
+	}
+	var reply *smtp.Reply
+	if errors.As(err, &reply) {
+		o.Code, o.Text, o.RemoteMTA = reply.Code, reply.Text, g.host
+		if code := reply.Enhanced.String(); code != "" {
+			o.Enhanced = code
+		}
+	}
+	return o
+}
+
+func where(g target) string {
+	host, _, err := net.SplitHostPort(g.addr)
+	if err != nil || host == g.host {
+		return g.host
+	}
+	return g.host + " (" + host + ")"
+}
+
+// cause leaves out what a reader of the report knows or does not need: our own address, the package.
+func cause(err error) error {
+	var conn *smtp.ConnError
+	if errors.As(err, &conn) {
+		err = conn.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	return err
+}
+
+// session connects to a target, or takes a connection that is idle unless fresh is asked for.
+func (t *Transport) session(ctx context.Context, g target, fresh bool) (*session, error) {
+	key := poolKey{addr: g.addr, host: g.host, level: g.security.Level, config: g.security.Config, smart: g.smart}
+	if !fresh {
+		if s := t.pool.get(key); s != nil {
+			return s, nil
+		}
+	}
+	opt := t.Client
+	opt.Hello, opt.LMTP, opt.Auth = t.hostname(), false, nil
+	if g.smart != nil {
+		opt.LMTP, opt.InsecureAuth = g.smart.LMTP, g.smart.InsecureAuth
+	}
+	opt.TLS = &tls.Config{}
+	if g.security.Config != nil {
+		opt.TLS = g.security.Config.Clone()
+	}
+	if opt.TLS.ServerName == "" {
+		opt.TLS.ServerName = g.host
+	}
+	switch g.security.Level {
+	case Plain:
+		opt.TLSPolicy = smtp.TLSNever
+	case Opportunistic:
+		opt.TLSPolicy, opt.TLS.InsecureSkipVerify = smtp.TLSOpportunistic, true
+	case Encrypted:
+		opt.TLSPolicy, opt.TLS.InsecureSkipVerify = smtp.TLSRequired, true
+	default:
+		opt.TLSPolicy = smtp.TLSRequired
+	}
+	dial := func() (*smtp.Client, error) {
+		opt := opt
+		if g.smart != nil && g.smart.Auth != nil {
+			opt.Auth = g.smart.Auth()
+		}
+		if g.smart != nil && g.smart.ImplicitTLS {
+			return smtp.DialTLS(ctx, g.addr, &opt)
+		}
+		return smtp.Dial(ctx, g.addr, &opt)
+	}
+	c, err := dial()
+	var conn *smtp.ConnError
+	if errors.As(err, &conn) && conn.Phase == smtp.PhaseTLS && g.security.Level == Opportunistic && ctx.Err() == nil {
+		opt.TLSPolicy = smtp.TLSNever // RFC 7435: some protection, when available
+		c, err = dial()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &session{c: c, key: key}, nil
+}
