@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -515,4 +516,42 @@ func TestClientOverTLSConn(t *testing.T) {
 	require.NoError(t, c.Quit(t.Context()))
 	require.NoError(t, srv.Close())
 	<-done
+}
+
+func TestUnixSocket(t *testing.T) {
+	h := &testHandler{}
+	srv := newServer(t, "lmtp", h)
+	path := filepath.Join(t.TempDir(), "lmtp")
+	l, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	require.Error(t, srv.ListenAndServe("unix:"+path), "in use")
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	c := dialTest(t, "unix:"+path, &smtp.ClientOptions{LMTP: true})
+	res, err := c.Send(t.Context(), &smtp.Envelope{To: to("b@example.org", "full@example.org")}, strings.NewReader("x\r\n"))
+	require.NoError(t, err)
+	assert.Equal(t, 250, res.Recipients[0].Code)
+	assert.Equal(t, 452, res.Recipients[1].Code)
+	require.NoError(t, c.Quit(t.Context()))
+	require.NoError(t, srv.Shutdown(t.Context()))
+	require.ErrorIs(t, <-done, smtp.ErrServerClosed)
+}
+
+func TestClientLog(t *testing.T) {
+	var lines []string
+	s := smtptest.NewServer(t, func(s *smtp.Server) { s.Authenticator, s.InsecureAuth = plainAuth{}, true })
+	c := dialTest(t, s.Addr, &smtp.ClientOptions{InsecureAuth: true, Auth: sasl.NewPlainClient("", "alice", "wonderland"),
+		Log: func(sent bool, line string) {
+			if sent {
+				line = "> " + line
+			}
+			lines = append(lines, line)
+		}})
+	_, err := c.Send(t.Context(), &smtp.Envelope{From: "a@example.org", To: to("b@example.org")}, strings.NewReader("secret\r\n"))
+	require.NoError(t, err)
+	all := strings.Join(lines, "\n")
+	assert.Contains(t, all, "> EHLO client.test\n250-mx.test\n")
+	assert.Contains(t, all, "> AUTH PLAIN\n235 2.7.0 authenticated\n> MAIL FROM:<a@example.org>\n")
+	assert.NotContains(t, all, "AGFsaWNl")
+	assert.NotContains(t, all, "secret")
 }

@@ -150,7 +150,7 @@ func (c *conn) deliver(ctx context.Context) (*Reply, error) {
 			refusal = r
 		}
 	case reply != nil && !reply.OK():
-		refusal = reply
+		refusal = c.judge(ctx, "DATA", reply)
 	}
 	if reply == nil {
 		reply = replyAccepted

@@ -452,10 +452,11 @@ func (c *conn) dispatch(ctx context.Context, verb *string, arg []byte) (*Reply, 
 	return replyUnknown, nil
 }
 
-// judge makes the reply of an error that a handler returned. Only a *Reply speaks to the peer.
+// judge makes the reply of an error that a handler returned. Only a *Reply with a code that ends
+// a command speaks to the peer.
 func (c *conn) judge(ctx context.Context, verb string, err error) *Reply {
 	var r *Reply
-	if !errors.As(err, &r) || r == nil || r.Code < 200 || r.Code > 599 {
+	if !errors.As(err, &r) || r == nil || r.Code < 200 || r.Code > 599 || r.Code/100 == 3 {
 		c.log(ctx, slog.LevelWarn, "handler failed", slog.String("verb", verb), slog.Any("err", err))
 		return replyInternal
 	}

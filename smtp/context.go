@@ -84,7 +84,7 @@ func (t *txSlots) next(parent context.Context) *txSlot {
 	if len(t.slab) == 0 {
 		n := 1
 		if t.used {
-			n = 32
+			n = 16
 		}
 		t.used = true
 		t.slab = make([]txSlot, n)

@@ -58,6 +58,8 @@ func (h *testHandler) verdict(address string) error {
 		panic("handler bug")
 	case "close":
 		return &smtp.Reply{Code: 554, Text: "go away", Close: true}
+	case "three":
+		return &smtp.Reply{Code: 354, Text: "go ahead"}
 	case "fine":
 		return &smtp.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 1, 5}, Text: "most welcome"}
 	}
