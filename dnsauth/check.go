@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailblocks/mailblocks/dnsauth/arc"
 	"github.com/mailblocks/mailblocks/dnsauth/dkim"
 	"github.com/mailblocks/mailblocks/dnsauth/dmarc"
 	"github.com/mailblocks/mailblocks/dnsauth/dnsbl"
@@ -31,8 +32,12 @@ type Config struct {
 	// then count as temporary errors. Zero means 10 s.
 	Timeout time.Duration
 
-	// MaxQueries bounds the questions asked for one message, cached ones
-	// included. Zero means 150, which no honest message comes near.
+	// MaxQueries bounds the questions asked about one message, cached ones
+	// included, for SPF, reverse names and lists. Zero means 150, which no
+	// honest message comes near. ARC has 20 of its own. DKIM and DMARC have
+	// limits of their own too (10 keys, 8 names for each domain): were there
+	// but one budget, a sender could use it up, and make us miss the policy
+	// of the domain it forges.
 	MaxQueries int
 
 	// CheckHelo checks SPF for the HELO name too, when MAIL FROM is not empty.
@@ -40,6 +45,9 @@ type Config struct {
 
 	// NoIPRev leaves the reverse name out.
 	NoIPRev bool
+
+	// NoARC leaves the ARC chain out.
+	NoARC bool
 
 	// DNSBLs are asked about the client's address.
 	DNSBLs []dnsbl.List
@@ -63,7 +71,9 @@ type Check struct {
 	cfg    Config
 	ctx    context.Context // of the message: later calls begin look-ups
 	cancel context.CancelFunc
-	budget *resolver.Budget
+	budget *resolver.Budget // of MaxQueries
+	policy *resolver.Budget // of DKIM and DMARC
+	chain  *resolver.Budget // of ARC
 	sess   Session
 
 	spf      chan *spf.Result
@@ -71,6 +81,7 @@ type Check struct {
 	iprev    chan *iprev.Result
 	dnsbl    chan []dnsbl.Result
 	verifier *dkim.Verifier
+	arc      *arc.Verifier     // nil when left out
 	dmarc    *dmarc.Evaluation // nil until the header is complete
 	finished bool
 }
@@ -90,6 +101,19 @@ func Start(ctx context.Context, cfg Config, sess Session) *Check {
 	c := &Check{cfg: cfg, sess: sess}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.budget = &resolver.Budget{Next: cfg.Resolver, Max: cfg.MaxQueries}
+	signatures := cfg.DKIM.MaxSignatures
+	if signatures <= 0 {
+		signatures = 10
+	}
+	authors := cfg.DMARC.MaxAuthors
+	if authors <= 0 {
+		authors = 4
+	}
+	c.policy = &resolver.Budget{Next: cfg.Resolver, Max: signatures + 8*(signatures+1) + 9*authors}
+	c.chain = &resolver.Budget{Next: cfg.Resolver, Max: 20}
+	if cfg.Resolver == nil {
+		c.policy.Max, c.chain.Max = 0, 0
+	}
 	c.cfg.SPF.Resolver, c.cfg.SPF.Receiver = c.budget, cfg.ServID
 
 	// Each goroutine ends with its look-ups, at the latest with c.ctx; the
@@ -104,7 +128,10 @@ func Start(ctx context.Context, cfg Config, sess Session) *Check {
 	if len(cfg.DNSBLs) > 0 {
 		c.dnsbl = begin(func() []dnsbl.Result { return dnsbl.CheckAddr(c.ctx, c.budget, sess.IP, cfg.DNSBLs...) })
 	}
-	c.verifier = dkim.NewVerifier(c.ctx, c.budget, &cfg.DKIM)
+	c.verifier = dkim.NewVerifier(c.ctx, c.policy, &cfg.DKIM)
+	if !cfg.NoARC {
+		c.arc = arc.NewVerifier(c.ctx, c.chain)
+	}
 	return c
 }
 
@@ -126,6 +153,9 @@ func (c *Check) SPF() *spf.Result {
 // Write takes the next part of the message. It never fails.
 func (c *Check) Write(p []byte) (int, error) {
 	c.verifier.Write(p)
+	if c.arc != nil {
+		c.arc.Write(p)
+	}
 	if c.dmarc == nil && c.verifier.Header() != nil {
 		c.startDMARC()
 	}
@@ -137,7 +167,7 @@ var fromField = []byte("from")
 // startDMARC begins the look-ups for the author's domain and for all that may
 // be aligned with it.
 func (c *Check) startDMARC() {
-	c.dmarc = dmarc.Start(c.ctx, c.budget, authors(c.verifier.Header()), &c.cfg.DMARC)
+	c.dmarc = dmarc.Start(c.ctx, c.policy, authors(c.verifier.Header()), &c.cfg.DMARC)
 	for _, sig := range c.verifier.Signatures() {
 		c.dmarc.Prefetch(sig.Domain)
 	}
@@ -186,6 +216,9 @@ func (c *Check) Finish() (*Report, error) {
 		r.HeloSPF = <-c.heloSPF
 	}
 	r.DMARC = c.dmarc.Finish(r.SPF, r.DKIM)
+	if c.arc != nil {
+		r.ARC = c.arc.Finish()
+	}
 	if c.iprev != nil {
 		r.IPRev = <-c.iprev
 	}
@@ -193,7 +226,7 @@ func (c *Check) Finish() (*Report, error) {
 		r.DNSBL = <-c.dnsbl
 	}
 	r.FromDomain = c.dmarc.AuthorDomain()
-	r.Queries = c.budget.Used()
+	r.Queries = c.budget.Used() + c.policy.Used() + c.chain.Used()
 	r.decide()
 	r.AuthenticationResults = r.header().Field()
 	return r, nil

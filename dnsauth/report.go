@@ -3,7 +3,9 @@ package dnsauth
 import (
 	"encoding/base64"
 	"fmt"
+	"strconv"
 
+	"github.com/mailblocks/mailblocks/dnsauth/arc"
 	"github.com/mailblocks/mailblocks/dnsauth/authres"
 	"github.com/mailblocks/mailblocks/dnsauth/dkim"
 	"github.com/mailblocks/mailblocks/dnsauth/dmarc"
@@ -28,7 +30,8 @@ type Report struct {
 	SPF         *spf.Result // of MAIL FROM
 	HeloSPF     *spf.Result // nil unless asked for
 	DKIM        []dkim.Result
-	DKIMSkipped int // signatures beyond the limit
+	DKIMSkipped int         // signatures beyond the limit
+	ARC         *arc.Result // nil if left out
 	DMARC       *dmarc.Result
 	IPRev       *iprev.Result  // nil if left out
 	DNSBL       []dnsbl.Result // in the order of Config.DNSBLs
@@ -94,6 +97,9 @@ func (r *Report) header() *authres.Header {
 	for i := range r.DKIM {
 		h.Results = append(h.Results, dkimResult(&r.DKIM[i]))
 	}
+	if r.ARC != nil && r.ARC.Status != arc.None {
+		h.Results = append(h.Results, arcResult(r.ARC))
+	}
 	h.Results = append(h.Results, dmarcResult(r.DMARC))
 	return h
 }
@@ -136,6 +142,15 @@ func dkimResult(r *dkim.Result) authres.Result {
 			{Type: "header", Name: "a", Value: s.Algorithm},
 			{Type: "header", Name: "b", Value: b[:min(len(b), 8)]}, // RFC 6008
 		}
+	}
+	return out
+}
+
+func arcResult(r *arc.Result) authres.Result {
+	out := authres.Result{Method: "arc", Value: string(r.Status), Reason: r.Reason}
+	if r.Status == arc.Pass {
+		out.Comment = fmt.Sprintf("i=%d", len(r.Sets))
+		out.Props = []authres.Prop{{Type: "header", Name: "oldest-pass", Value: strconv.Itoa(r.OldestPass)}}
 	}
 	return out
 }
