@@ -134,6 +134,18 @@ func (k *Key) Bits() int {
 	return 0
 }
 
+// Verify reports whether sig is the key's signature of a SHA-256 digest, in the
+// form of rsa-sha256 or ed25519-sha256. It does not look at the record's tags.
+func (k *Key) Verify(digest, sig []byte) bool {
+	switch p := k.Public.(type) {
+	case *rsa.PublicKey:
+		return rsa.VerifyPKCS1v15(p, crypto.SHA256, digest, sig) == nil
+	case ed25519.PublicKey:
+		return ed25519.Verify(p, digest, sig)
+	}
+	return false
+}
+
 // String returns the record's text, RSA keys as SubjectPublicKeyInfo.
 func (k *Key) String() string {
 	var b strings.Builder

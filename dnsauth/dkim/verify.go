@@ -2,9 +2,6 @@ package dkim
 
 import (
 	"context"
-	"crypto"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -447,7 +444,7 @@ func (v *Verifier) evaluateKey(c *check, text string) error {
 	if err := v.compareBody(c); err != nil {
 		return err
 	}
-	if !verifySignature(key.Public, c.hash[:], sig.Signature) {
+	if !key.Verify(c.hash[:], sig.Signature) {
 		return &outcomeError{Fail, "signature did not verify"}
 	}
 	return nil
@@ -465,14 +462,4 @@ func (v *Verifier) compareBody(c *check) error {
 		return &outcomeError{Fail, "body hash did not verify"}
 	}
 	return nil
-}
-
-func verifySignature(pub crypto.PublicKey, digest, sig []byte) bool {
-	switch k := pub.(type) {
-	case *rsa.PublicKey:
-		return rsa.VerifyPKCS1v15(k, crypto.SHA256, digest, sig) == nil
-	case ed25519.PublicKey:
-		return ed25519.Verify(k, digest, sig)
-	}
-	return false
 }

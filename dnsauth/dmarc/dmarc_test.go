@@ -73,6 +73,8 @@ func TestEvaluate(t *testing.T) {
 	}
 	broken := zones("_dmarc.example.org v=DMARC1; p=reject")
 	broken.Fail("_dmarc.org", 0, resolver.ErrServFail)
+	evil := zones("_dmarc.example.org v=DMARC1; p=reject")
+	evil.Fail("_dmarc.evil.org", 0, resolver.ErrServFail)
 	for name, c := range map[string]struct {
 		z      *resolver.Zones
 		from   string
@@ -89,6 +91,8 @@ func TestEvaluate(t *testing.T) {
 			nil, sig(dkim.TempError, "example.org"), dmarc.TempError, dmarc.PolicyReject},
 		"someone else's temperror": {zones("_dmarc.example.org v=DMARC1; p=reject"), "a@example.org",
 			nil, sig(dkim.TempError, "evil.test"), dmarc.Fail, dmarc.PolicyReject},
+		"pass of a domain with broken DNS": {evil, "a@example.org",
+			pass("evil.org"), sig(dkim.Pass, "evil.org"), dmarc.Fail, dmarc.PolicyReject},
 		"two authors, one forged": {zones("_dmarc.example.org v=DMARC1; p=reject", "_dmarc.evil.test v=DMARC1; p=none"), "a@evil.test, b@example.org",
 			pass("evil.test"), nil, dmarc.Fail, dmarc.PolicyReject},
 		"five authors":                         {zones(), "a@a.test, a@b.test, a@c.test, a@d.test, a@e.test", nil, nil, dmarc.PermError, ""},

@@ -99,10 +99,10 @@ func Start(ctx context.Context, r resolver.Resolver, from string, opt *Options) 
 
 // Prefetch begins the look-ups for a domain that may turn out to be an
 // authenticated identifier, such as the d= of a signature. It does nothing for
-// one that can not be aligned with an author domain.
+// one that has little in common with the author domains.
 func (e *Evaluation) Prefetch(domain string) {
 	domain, err := resolver.ToASCII(domain)
-	if err != nil || !slices.ContainsFunc(e.authors, func(a string) bool { return lastLabel(a) == lastLabel(domain) }) {
+	if err != nil || !slices.ContainsFunc(e.authors, func(a string) bool { return related(a, domain) }) {
 		return
 	}
 	if e.opt.OrganizationalDomain != nil {
@@ -309,24 +309,37 @@ func (e *Evaluation) aligned(res *Result, domain string, strict bool) (bool, err
 	if domain == res.AuthorDomain {
 		return true, nil
 	}
-	if strict || lastLabel(domain) != lastLabel(res.AuthorDomain) {
-		return false, nil // an organizational domain would end both names
+	if strict {
+		return false, nil
 	}
 	if e.opt.OrganizationalDomain != nil {
 		return e.orgByOption(domain) == res.OrgDomain, nil
-	}
-	org, _, err := e.records.walk(domain)
-	if err != nil {
-		return false, err
 	}
 	if res.OrgDomain == "" {
 		if res.OrgDomain, _, err = e.records.walk(res.AuthorDomain); err != nil {
 			return false, err
 		}
 	}
+	// Both names end in an organizational domain that they share. Asking no
+	// further also means that nobody can leave the outcome open with a
+	// signature of a domain whose servers don't answer.
+	if domain != res.OrgDomain && !strings.HasSuffix(domain, "."+res.OrgDomain) {
+		return false, nil
+	}
+	org, _, err := e.records.walk(domain)
+	if err != nil {
+		return false, err
+	}
 	return org == res.OrgDomain, nil
 }
 
-func lastLabel(domain string) string {
-	return domain[strings.LastIndexByte(domain, '.')+1:]
+// related reports whether two names share their last two labels. Others have a
+// common organizational domain only if that is a top-level domain.
+func related(a, b string) bool {
+	return lastLabels(a) == lastLabels(b)
+}
+
+func lastLabels(domain string) string {
+	i := strings.LastIndexByte(domain, '.')
+	return domain[strings.LastIndexByte(domain[:max(i, 0)], '.')+1:]
 }
