@@ -48,6 +48,7 @@ var (
 	replyBinaryData    = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "BINARYMIME needs BDAT"}
 	replyBdatSyntax    = &Reply{Code: 501, Enhanced: EnhancedCode{5, 5, 4}, Text: "syntax: BDAT size [LAST]", Close: true}
 	replyInjected      = &Reply{Code: 554, Enhanced: EnhancedCode{5, 5, 1}, Text: "nothing may be pipelined behind STARTTLS", Close: true}
+	replyEarly         = &Reply{Code: 554, Enhanced: EnhancedCode{5, 5, 1}, Text: "wait for the greeting", Close: true}
 	replyNoMechanism   = &Reply{Code: 504, Enhanced: EnhancedCode{5, 5, 4}, Text: "mechanism not available"}
 	replyAuthTLS       = &Reply{Code: 538, Enhanced: EnhancedCode{5, 7, 11}, Text: "AUTH needs TLS"}
 	replyAuthFailed    = &Reply{Code: 535, Enhanced: EnhancedCode{5, 7, 8}, Text: "authentication failed"}

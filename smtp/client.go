@@ -118,6 +118,10 @@ var (
 	// ErrClientClosed is returned by methods of a Client behind Quit, Close or a ConnError.
 	ErrClientClosed = errors.New("smtp: client closed")
 
+	// ErrMailMax says that the server takes no more messages on this connection (MAILMAX of RFC
+	// 9422). It comes in a ConnError; a new connection serves.
+	ErrMailMax = errors.New("smtp: as many messages sent as the server takes on one connection")
+
 	// ErrNoTLS says that TLSRequired met a server without STARTTLS.
 	ErrNoTLS = errors.New("smtp: server does not offer STARTTLS")
 
@@ -138,6 +142,7 @@ type Client struct {
 	ext      map[string]string
 	tls      *tls.ConnectionState
 	broken   error       // why the connection is of no more use
+	mails    int         // MAIL commands sent
 	inTx     bool        // a transaction may be open: RSET comes before the next
 	cut      atomic.Bool // the context of the method that runs has ended
 }
@@ -368,6 +373,10 @@ func (c *Client) Extension(keyword string) (params string, ok bool) {
 
 // TLS returns the state of TLS, or nil on a plain connection.
 func (c *Client) TLS() *tls.ConnectionState { return c.tls }
+
+// MessagesLeft returns how many more messages the server takes on this connection, as far as it
+// announces that (MAILMAX of RFC 9422).
+func (c *Client) MessagesLeft() int { return max(0, c.limit("MAILMAX=")-c.mails) }
 
 // Host returns the host as dialled; LocalAddr and RemoteAddr are the connection's ends.
 func (c *Client) Host() string { return c.host }

@@ -34,7 +34,9 @@ func (s *sending) run(mail string, body io.Reader) error {
 			return fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
 	}
-	c.inTx = true
+	if err := c.begin(); err != nil {
+		return err
+	}
 	if !s.pipelined {
 		return s.lockstep(mail, body)
 	}

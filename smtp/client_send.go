@@ -80,7 +80,7 @@ func (c *Client) send(env *Envelope, body io.Reader, res *Result) error {
 		}
 	}
 	s := &sending{c: c, env: env, res: res}
-	if max := c.maxRcpts(); len(lines) > max {
+	if max := c.limit("RCPTMAX="); len(lines) > max {
 		fillReplies(res.Recipients[max:], &Reply{Code: 452, Enhanced: EnhancedCode{4, 5, 3},
 			Text: "more recipients than the server announces to take, " + strconv.Itoa(max)})
 		lines = lines[:max]
@@ -110,16 +110,26 @@ func (c *Client) sizeLimit() int64 {
 	return n
 }
 
-// maxRcpts is RFC 9422's RCPTMAX.
-func (c *Client) maxRcpts() int {
+// limit is a parameter of LIMITS (RFC 9422), such as "RCPTMAX=".
+func (c *Client) limit(name string) int {
 	for p := range strings.FieldsSeq(c.ext["LIMITS"]) {
-		if v, ok := strings.CutPrefix(strings.ToUpper(p), "RCPTMAX="); ok {
+		if v, ok := strings.CutPrefix(strings.ToUpper(p), name); ok {
 			if n, err := strconv.Atoi(v); err == nil && n > 0 {
 				return n
 			}
 		}
 	}
 	return maxInt
+}
+
+// begin counts a MAIL.
+func (c *Client) begin() error {
+	if c.MessagesLeft() == 0 {
+		return &ConnError{Phase: c.phase, Host: c.host, Err: ErrMailMax}
+	}
+	c.mails++
+	c.inTx = true
+	return nil
 }
 
 // needsUTF8 reports whether any address goes beyond ASCII.
@@ -221,7 +231,9 @@ func (c *Client) Mail(ctx context.Context, from string, p *MailParams) (r *Reply
 		if err != nil {
 			return err
 		}
-		c.inTx = true
+		if err := c.begin(); err != nil {
+			return err
+		}
 		r, err = c.cmd(c.opt.CommandTimeout, line)
 		return unexpected(r, err)
 	})

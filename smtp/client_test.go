@@ -555,3 +555,19 @@ func TestClientLog(t *testing.T) {
 	assert.NotContains(t, all, "AGFsaWNl")
 	assert.NotContains(t, all, "secret")
 }
+
+func TestMailMax(t *testing.T) {
+	srv := newServer(t, "bare", &testHandler{})
+	srv.Keywords = []string{"LIMITS MAILMAX=2 RCPTMAX=5"}
+	c := dialTest(t, start(t, srv), nil)
+	for left := 2; left > 0; left-- {
+		require.Equal(t, left, c.MessagesLeft())
+		res, err := c.Send(t.Context(), &smtp.Envelope{To: to("b@example.org")}, strings.NewReader("x"))
+		require.NoError(t, err)
+		require.True(t, res.All())
+	}
+	_, err := c.Send(t.Context(), &smtp.Envelope{To: to("b@example.org")}, strings.NewReader("x"))
+	var ce *smtp.ConnError
+	require.ErrorAs(t, err, &ce)
+	require.ErrorIs(t, err, smtp.ErrMailMax)
+}

@@ -54,6 +54,7 @@ var (
 	errDrainSize = errors.New("smtp: too much to drop behind a refusal")
 	errQuit      = errors.New("smtp: QUIT")
 	errPanic     = errors.New("smtp: panic in a handler")
+	errEarly     = errors.New("smtp: client spoke before the greeting")
 	errHandshake = errors.New("smtp: TLS handshake failed")
 )
 
@@ -190,8 +191,11 @@ func (c *conn) log(ctx context.Context, level slog.Level, msg string, more ...sl
 
 // greet calls Connect and sends the greeting.
 func (c *conn) greet(ctx context.Context) error {
-	c.started = true
 	c.log(ctx, slog.LevelDebug, "session started")
+	if err := c.listen(ctx); err != nil {
+		return err
+	}
+	c.started = true
 	err := c.srv.Handler.Connect(ctx, &c.sess)
 	if err == nil {
 		return c.reply(&Reply{Code: 220, Text: c.conf.hostname + " " + c.conf.greeting}, true)
@@ -207,6 +211,30 @@ func (c *conn) greet(ctx context.Context) error {
 		return err
 	}
 	return errSentAway
+}
+
+// listen waits before the greeting, if so configured, for clients that speak first.
+func (c *conn) listen(ctx context.Context) error {
+	if c.srv.GreetDelay <= 0 {
+		return nil
+	}
+	if !c.lim.Idle(time.Now().Add(c.srv.GreetDelay)) {
+		return c.farewell(ctx, errDraining)
+	}
+	err := c.fill(true)
+	c.lim.Busy()
+	c.readBy = time.Time{}
+	switch {
+	case err == nil:
+		c.linger = true
+		_ = c.reply(replyEarly, false)
+		return errEarly
+	case c.lim.Draining() && isTimeout(err):
+		return c.farewell(ctx, errDraining)
+	case isTimeout(err):
+		return nil
+	}
+	return err
 }
 
 // nextLine returns the next command line, valid until the next read.

@@ -583,3 +583,22 @@ func TestReceived(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, got, "with UTF8SMTPSA id Q1; Thu")
 }
+
+func TestGreetDelay(t *testing.T) {
+	h := &testHandler{}
+	s := newServerWith(t, h)
+	s.GreetDelay = 5 * time.Second
+	bubble(t, s, func(t *testing.T, l *pipes) {
+		begin := time.Now()
+		patient := l.dial()
+		play(t, patient, opening+"C: QUIT\nS~ 221 .*\nS.\n")
+		assert.Equal(t, 5*time.Second, time.Since(begin))
+		early := l.dial()
+		play(t, early, "C: EHLO x\nS: 554 5.5.1 wait for the greeting\nS.\n")
+		assert.Equal(t, 5*time.Second, time.Since(begin))
+		gone := l.dial()
+		gone.Close()
+		synctest.Wait()
+		assert.Equal(t, []string{"close <nil>"}, h.taken(), "those that were not greeted were not given to the handler")
+	})
+}

@@ -126,6 +126,10 @@ type Server struct {
 	// in with, once 30 seconds were waited. Zero means 100; negative means none.
 	MinDataRate int
 
+	// GreetDelay makes clients wait for the greeting; those that speak before it are sent away
+	// (554), as no mail server does that. Zero means no delay.
+	GreetDelay time.Duration
+
 	// WriteTimeout bounds a write of replies, HandshakeTimeout a TLS handshake. Zero
 	// means 1 minute and 30 seconds.
 	WriteTimeout, HandshakeTimeout time.Duration
