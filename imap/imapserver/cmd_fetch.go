@@ -25,6 +25,8 @@ type fetcher struct {
 
 	bodies  bool // an item needs the body
 	flags   bool // FLAGS is among the items
+	uid     bool // UID is
+	modSeq  bool // MODSEQ is
 	missing bool // a message is gone
 	failed  error
 	binary  error // a transfer encoding that nobody knows
@@ -79,7 +81,7 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 	if err != nil {
 		return c.failed(err)
 	}
-	f := &fetcher{c: c, items: items, cur: cur, flags: has(itemFlags)}
+	f := &fetcher{c: c, items: items, cur: cur, flags: has(itemFlags), uid: uid || has(itemUID), modSeq: changedSince > 0 || has(itemModSeq)}
 	if vanished {
 		gone, err := c.vanished(ctx, set, changedSince, 0)
 		if err != nil {
@@ -215,12 +217,27 @@ func (f *fetcher) one(ctx context.Context, num int, e *entry, withFlags bool) er
 		}
 		f.item(ctx, &f.items[i], m, now, x)
 	}
-	if withFlags && !f.flags {
-		c.enc.SP()
-		c.appendFlags(now, x)
+	if withFlags {
+		f.implied(now, x)
 	}
 	c.enc.Raw(")").CRLF()
 	return c.enc.Err()
+}
+
+// implied writes what a message that just got \Seen shows without being asked for it
+// (RFC 9051, 6.4.5; RFC 7162, 3.2.4).
+func (f *fetcher) implied(e *entry, x *index) {
+	c := f.c
+	if !f.flags {
+		c.enc.SP()
+		c.appendFlags(e, x)
+	}
+	if c.condstore && !f.uid {
+		c.enc.Raw(" UID ").Num(uint64(e.uid))
+	}
+	if c.condstore && !f.modSeq {
+		c.enc.Raw(" MODSEQ (").Num(uint64(e.modSeq)).Raw(")")
+	}
 }
 
 var errUnknownEncoding = errors.New("unknown content transfer encoding")

@@ -111,7 +111,8 @@ func (c *conn) describe(x *index) {
 	s := c.sel
 	c.enc.Raw("* ").Num(uint64(x.len())).Raw(" EXISTS").CRLF()
 	if !c.rev2 {
-		c.enc.Raw("* ").Num(s.recent.Len()).Raw(" RECENT").CRLF()
+		s.recentTold = s.recentCount()
+		c.enc.Raw("* ").Num(uint64(s.recentTold)).Raw(" RECENT").CRLF()
 		if x.state.Unseen > 0 {
 			for i, e := range x.from(0) {
 				if e.system()&imap.Seen == 0 {

@@ -111,11 +111,8 @@ func (c *conn) answerStore(cur *index, set, conflict imap.UIDSet, op imap.FlagOp
 		if !silent || !cur.flags(now).Equal(op.Apply(view.flags(old))) {
 			c.writeFlags(i+1, now, cur, uid)
 		} else if c.condstore && now.modSeq != old.modSeq {
-			c.enc.Raw("* ").Num(uint64(i + 1)).Raw(" FETCH (")
-			if uid {
-				c.enc.Raw("UID ").Num(uint64(now.uid)).SP()
-			}
-			c.enc.Raw("MODSEQ (").Num(uint64(now.modSeq)).Raw("))").CRLF()
+			c.enc.Raw("* ").Num(uint64(i + 1)).Raw(" FETCH (UID ").Num(uint64(now.uid))
+			c.enc.Raw(" MODSEQ (").Num(uint64(now.modSeq)).Raw("))").CRLF()
 		}
 	}
 	s.told(cur, set.Subtract(known))

@@ -11,13 +11,14 @@ import (
 // selected is a session's view of its mailbox: the version of the index that makes its
 // sequence numbers. What the box knows more, the session is told when it may be.
 type selected struct {
-	box      *box
-	name     string // as it was selected
-	view     *index
-	readOnly bool
-	recent   imap.UIDSet // \Recent in this session
-	keywords int         // how many of the mailbox's keywords the client was told
-	saved    imap.UIDSet // the result that $ stands for (RFC 5182)
+	box        *box
+	name       string // as it was selected
+	view       *index
+	readOnly   bool
+	recent     imap.UIDSet // \Recent in this session; some may not be in the view yet
+	recentTold int
+	keywords   int         // how many of the mailbox's keywords the client was told
+	saved      imap.UIDSet // the result that $ stands for (RFC 5182)
 }
 
 // peekAge is how long a session relies on the store's hints alone.
@@ -92,7 +93,6 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 			c.enc.Raw("* ").Num(uint64(pos - i + 1)).Raw(" EXPUNGE").CRLF()
 		}
 	}
-	recent := s.recent.Len()
 	s.recent = s.recent.Subtract(goneUIDs)
 	if news > 0 {
 		c.enc.Raw("* ").Num(uint64(s.view.len())).Raw(" EXISTS").CRLF()
@@ -100,11 +100,12 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 			return err
 		}
 	}
-	if n := s.recent.Len(); !c.rev2 && (news > 0 || n != recent) {
-		c.enc.Raw("* ").Num(n).Raw(" RECENT").CRLF()
+	if n := s.recentCount(); !c.rev2 && n != s.recentTold {
+		c.enc.Raw("* ").Num(uint64(n)).Raw(" RECENT").CRLF()
+		s.recentTold = n
 	}
 	for _, ch := range changed {
-		c.writeFlags(ch.pos+1, ch.now, cur, c.qresync)
+		c.writeFlags(ch.pos+1, ch.now, cur, false)
 	}
 	return nil
 }
@@ -130,6 +131,14 @@ func (s *selected) told(cur *index, set imap.UIDSet) {
 	state := s.view.state
 	s.view = next.done()
 	s.view.state, s.view.sets = state, cur.sets
+}
+
+// recentCount counts the messages in the view that are \Recent.
+func (s *selected) recentCount() (n int) {
+	for range s.view.within(s.recent) {
+		n++
+	}
+	return n
 }
 
 // claimRecent makes the messages that nobody was told of recent in this session.
@@ -178,10 +187,11 @@ func (c *conn) writeFlagLists(x *index) {
 	c.enc.Raw(")] these are kept").CRLF()
 }
 
-// writeFlags writes a FETCH response with a message's flags as x has them.
+// writeFlags writes a FETCH response with a message's flags as x has them. After an
+// enabling command it has UID and MODSEQ too (RFC 7162, 3.2.4).
 func (c *conn) writeFlags(num int, e *entry, x *index, withUID bool) {
 	c.enc.Raw("* ").Num(uint64(num)).Raw(" FETCH (")
-	if withUID {
+	if withUID || c.condstore {
 		c.enc.Raw("UID ").Num(uint64(e.uid)).SP()
 	}
 	c.appendFlags(e, x)
