@@ -238,3 +238,18 @@ func TestNoAllocationsPerMessage(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkNormaliseHostile is a message of bare CRs, each of which has to be mended.
+func BenchmarkNormaliseHostile(b *testing.B) {
+	s := newServerWith(b, smtp.HandlerFunc(discard))
+	s.Newlines = smtp.NewlinesNormalise
+	k := newTalker(b, start(b, s))
+	bad := append(bytes.Repeat([]byte("\r"), 64<<10), "\r\n.\r\n"...)
+	b.SetBytes(int64(len(bad)))
+	for b.Loop() {
+		k.write(b, cmdBatch)
+		k.read(b, 3, "354")
+		k.write(b, bad)
+		k.read(b, 1, "250")
+	}
+}

@@ -156,6 +156,7 @@ func (b *body) nextDot() {
 		b.bol = false
 	}
 	// A run of octets up to a line that begins with ".", or to the end of the input.
+	in = b.window(in)
 	n, lines := 0, 0
 	for {
 		i := bytes.IndexByte(in[n:], '\n')
@@ -179,6 +180,15 @@ func (b *body) nextDot() {
 		}
 	}
 	b.cut(in, n, lines, false)
+}
+
+// window bounds how much is looked at in one go where many bare newlines may have to be
+// mended: each looks at all of it.
+func (b *body) window(in []byte) []byte {
+	if b.newlines() == NewlinesNormalise {
+		return in[:min(len(in), 512)]
+	}
+	return in
 }
 
 // cut takes in[:n], which holds so many lines ending in CRLF and no other LF, as the next
@@ -230,7 +240,7 @@ func (b *body) bareAt(n int) {
 		b.take(n)
 		return // and come again
 	}
-	if b.bare || b.c.srv.Newlines == NewlinesNormalise {
+	if b.newlines() == NewlinesNormalise {
 		b.c.r++
 		if !b.drop {
 			b.span = crlf
@@ -294,6 +304,7 @@ func (b *body) newlines() Newlines { return b.c.srv.Newlines }
 // text takes a run of lines off a chunk. A CR at its end is kept in b.cr: its LF may be in
 // the next chunk.
 func (b *body) text(in []byte) {
+	in = b.window(in)
 	n, lines := 0, 0
 	bareLF := false
 	for {

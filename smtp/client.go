@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -287,6 +288,9 @@ func (c *Client) run(ctx context.Context, f func() error) error {
 		return c.broken
 	}
 	err := context.Cause(ctx)
+	if err == nil && c.phase == PhaseSession && c.br.Buffered() > 0 {
+		return c.fail(c.unasked())
+	}
 	if err == nil {
 		stop := func() bool { return true }
 		if ctx.Done() != nil {
@@ -315,6 +319,16 @@ func (c *Client) run(ctx context.Context, f func() error) error {
 		return err
 	}
 	return c.fail(err)
+}
+
+// unasked reads what the server said without being asked: a 421, or replies meant to be
+// taken for those to come.
+func (c *Client) unasked() error {
+	r, err := c.read(time.Second)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: reply without a command: %w", ErrProtocol, r)
 }
 
 // harmless reports whether the session can go on behind err.

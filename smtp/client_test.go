@@ -571,3 +571,17 @@ func TestMailMax(t *testing.T) {
 	require.ErrorAs(t, err, &ce)
 	require.ErrorIs(t, err, smtp.ErrMailMax)
 }
+
+// Replies sent ahead are not taken for those to commands still to come.
+func TestUnaskedReplies(t *testing.T) {
+	for text, want := range map[string]int{"250 sender ok": 250, "421 going down": 421} {
+		c := dialTest(t, smtptest.Script(t, nil, "S: 220 hi\nC: EHLO client.test\nS! 250 x\\r\\n"+text+"\\r\\n\nC."), nil)
+		_, err := c.Send(t.Context(), &smtp.Envelope{To: to("b@example.org")}, strings.NewReader("x"))
+		var ce *smtp.ConnError
+		require.ErrorAs(t, err, &ce)
+		var r *smtp.Reply
+		require.ErrorAs(t, err, &r)
+		assert.Equal(t, want, r.Code)
+		assert.Equal(t, want != 421, errors.Is(err, smtp.ErrProtocol))
+	}
+}

@@ -115,18 +115,20 @@ func (c *conn) panicked(ctx context.Context, p any) error {
 	if c.inTx {
 		c.slot.body.b = nil
 	}
+	c.linger = true
 	_ = c.reply(replyInternal421, false)
 	return fmt.Errorf("%w: %v", errPanic, p)
 }
 
 // finish tells the handler that it is over and closes the connection.
 func (c *conn) finish(ctx context.Context, cause error) {
-	if err := c.flush(); err == nil && c.linger {
-		c.lingerClose()
-	}
+	flushed := c.flush()
 	c.guard(ctx, func() { c.endTx(ctx, cause) })
 	if c.started {
 		c.guard(ctx, func() { c.srv.Handler.Close(ctx, &c.sess, cause) })
+	}
+	if flushed == nil && c.linger {
+		c.lingerClose()
 	}
 	c.conn.Close()
 	c.release()
@@ -219,7 +221,7 @@ func (c *conn) listen(ctx context.Context) error {
 		return nil
 	}
 	if !c.lim.Idle(time.Now().Add(c.srv.GreetDelay)) {
-		return c.farewell(ctx, errDraining)
+		return c.farewell(errDraining)
 	}
 	err := c.fill(true)
 	c.lim.Busy()
@@ -230,7 +232,7 @@ func (c *conn) listen(ctx context.Context) error {
 		_ = c.reply(replyEarly, false)
 		return errEarly
 	case c.lim.Draining() && isTimeout(err):
-		return c.farewell(ctx, errDraining)
+		return c.farewell(errDraining)
 	case isTimeout(err):
 		return nil
 	}
@@ -331,7 +333,7 @@ func (c *conn) command(ctx context.Context) error {
 			c.linger = true
 			_ = c.reply(reply, false)
 		}
-		return c.farewell(ctx, err)
+		return c.farewell(err)
 	}
 	if f := c.conf.trace.CommandDone; f != nil && reply != nil {
 		f(ctx, &c.sess, verb, reply.Code, time.Since(start))
@@ -389,13 +391,13 @@ func (c *conn) lineError(ctx context.Context, err error) error {
 		c.linger = true
 		_ = c.reply(replyBareCommand, false)
 	default:
-		return c.farewell(ctx, err)
+		return c.farewell(err)
 	}
 	return err
 }
 
 // farewell says goodbye where that is due, and returns why the session ends.
-func (c *conn) farewell(_ context.Context, err error) error {
+func (c *conn) farewell(err error) error {
 	switch {
 	case errors.Is(err, errDraining):
 		_ = c.reply(replyShutdown, false)
