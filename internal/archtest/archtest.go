@@ -121,8 +121,8 @@ func forbidden(pkg, imp string) string {
 			return "dnsauth fronts its leaves and nothing else"
 		}
 	case top == "dnsauth":
-		if imp != "dnsauth/resolver" && !slices.Contains(leaves[pkg], imp) && !within(imp, pkg) {
-			return "a leaf of dnsauth knows the resolver only"
+		if imp != "dnsauth/resolver" && !within(imp, "dnsauth/internal") && !slices.Contains(leaves[pkg], imp) && !within(imp, pkg) {
+			return "a leaf of dnsauth knows the resolver only, and dnsauth/internal"
 		}
 	case top != impTop && !anyWithin(pkg, stores):
 		return "only the named bridges join top-level packages"
