@@ -83,7 +83,12 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 	}
 	f := &fetcher{c: c, items: items, cur: cur, flags: has(itemFlags), uid: uid || has(itemUID), modSeq: changedSince > 0 || has(itemModSeq)}
 	if vanished {
-		gone, err := c.vanished(ctx, set, changedSince, 0)
+		// "*" reaches to the last UID there was: that message may be what vanished.
+		known := set
+		if !saved {
+			known = imap.Resolve(spec, max(s.view.state.UIDNext, 1)-1)
+		}
+		gone, err := c.vanished(ctx, known, changedSince, 0)
 		if err != nil {
 			return c.failed(err)
 		}

@@ -209,7 +209,7 @@ func (c *conn) cmdLogin(ctx context.Context) reply {
 	}
 	mechs := c.mechanisms()
 	if !slices.Contains(mechs, sasl.Plain) {
-		if c.canStartTLS() {
+		if c.tls == nil && !c.server.AllowInsecureAuth {
 			return no("PRIVACYREQUIRED", "not without TLS")
 		}
 		return no("", "LOGIN is disabled")
@@ -239,7 +239,7 @@ func (c *conn) cmdAuthenticate(ctx context.Context) reply {
 		return c.syntax()
 	}
 	if !slices.Contains(c.mechanisms(), mech) {
-		if c.tls == nil && c.canStartTLS() {
+		if c.tls == nil && !c.server.AllowInsecureAuth {
 			return no("PRIVACYREQUIRED", "not without TLS")
 		}
 		return no("", "no such mechanism")
@@ -248,7 +248,10 @@ func (c *conn) cmdAuthenticate(ctx context.Context) reply {
 }
 
 // errCancelled is what a client does by sending "*" (RFC 9051, 6.2.2).
-var errCancelled = errors.New("cancelled by the client")
+var (
+	errCancelled = errors.New("cancelled by the client")
+	errNotBase64 = errors.New("malformed base64 in a response")
+)
 
 // authenticate runs a SASL exchange. With LOGIN there is nothing to exchange: what the
 // mechanism asks further is a failure.
@@ -261,8 +264,8 @@ func (c *conn) authenticate(ctx context.Context, command, mech string, initial [
 	switch {
 	case errors.As(err, &lost):
 		return broken(lost.err)
-	case errors.Is(err, errCancelled):
-		return bad("cancelled")
+	case errors.Is(err, errCancelled), errors.Is(err, errNotBase64):
+		return bad("%v", err)
 	case err != nil:
 		c.log.LogAttrs(ctx, slog.LevelInfo, "login failed", slog.String("mech", mech), slog.Any("err", err))
 		r := no("AUTHENTICATIONFAILED", "authentication failed")
@@ -337,7 +340,7 @@ func (c *conn) challenge(challenge []byte) ([]byte, error) {
 	}
 	response, err := base64.StdEncoding.DecodeString(string(line))
 	if err != nil {
-		return nil, errors.New("malformed base64 in a response")
+		return nil, errNotBase64
 	}
 	return response, nil
 }
