@@ -197,7 +197,7 @@ S: * SEARCH
 S: f OK searched
 C: g COPY 1 INBOX
 S: * 1 EXPUNGE
-S: * 0 RECENT
+S: * 2 RECENT
 S: g OK [EXPUNGEISSUED] some of the messages no longer exist
 C: h NOOP
 S: h OK nothing done
