@@ -248,6 +248,9 @@ func (w *work) lease(ctx, attempts context.Context) (time.Duration, error) {
 			break
 		}
 	}
+	if w.slots >= w.max { // a place that becomes free is the next event
+		return time.Minute, nil
+	}
 	return w.routes.nextProbe(time.Now(), time.Minute), nil
 }
 

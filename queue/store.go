@@ -165,7 +165,7 @@ type Item struct {
 // ItemState says what an item is doing.
 type ItemState uint8
 
-// ItemAny, in a Filter, selects all of them.
+// ItemAny, in a Filter, selects all of them but those that are done.
 const (
 	ItemAny     ItemState = iota
 	ItemWaiting           // for its time, or for a free place

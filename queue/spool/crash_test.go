@@ -208,7 +208,7 @@ func crashAgain(t *testing.T, disk *crashFS, b *books, rnd *rand.Rand, note stri
 // TestCrashConcurrent does the same with several clients at once, so that commits come in groups and
 // segments are reclaimed meanwhile.
 func TestCrashConcurrent(t *testing.T) {
-	runs := 150
+	runs := 60
 	if testing.Short() {
 		runs = 20
 	}

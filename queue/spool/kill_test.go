@@ -94,7 +94,7 @@ func child(dir string) error {
 
 // TestKill kills a process that accepts and delivers, at random moments, again and again on one spool.
 func TestKill(t *testing.T) {
-	kills := 25
+	kills := 12
 	if testing.Short() {
 		kills = 3
 	}

@@ -19,7 +19,8 @@ type wal struct {
 	fs          fileSystem
 	segmentSize int64
 
-	token chan struct{} // who holds it writes
+	token  chan struct{} // who holds it writes
+	gather []byte        // his, for what is written at once
 
 	mu      sync.Mutex
 	failed  error // after it nothing is written any more
@@ -29,8 +30,9 @@ type wal struct {
 	nextID  uint64
 	begun   func() // called, with mu held, when a segment was begun or became reclaimable; must not block
 
-	spareMu sync.Mutex // taken before mu
-	spare   file       // prepared for the next segment, nil when there is none yet
+	spareMu   sync.Mutex // taken before mu
+	spare     file       // prepared for the next segment, nil when there is none yet
+	spareSize int64
 }
 
 type segment struct {
@@ -65,6 +67,23 @@ func (t *txn) add(k kind, id uint64, meta, body []byte) {
 func (t *txn) finish() {
 	last := t.at[len(t.at)-1]
 	t.buf[len(t.buf)-int(last.size)+5] |= flagLast
+}
+
+// maxGather bounds the memory kept for writing.
+const maxGather = 4 << 20
+
+// txns are used again: their buffers are as large as messages.
+var txnPool = sync.Pool{New: func() any { return new(txn) }}
+
+func newTxn() *txn { return txnPool.Get().(*txn) }
+
+// free gives a committed, or given up, transaction back.
+func (t *txn) free() {
+	if cap(t.buf) > maxGather/4 {
+		t.buf = nil
+	}
+	t.buf, t.at, t.err = t.buf[:0], nil, nil
+	txnPool.Put(t)
 }
 
 func segmentName(number uint32) string { return fmt.Sprintf("log/%08x.seg", number) }
@@ -123,7 +142,7 @@ func (w *wal) write(b *batch) {
 			return
 		}
 		n, size := 0, int64(0)
-		for n < len(rest) && seg.used+size+int64(len(rest[n].buf)) <= w.segmentSize {
+		for n < len(rest) && seg.used+size+int64(len(rest[n].buf)) <= seg.size {
 			size += int64(len(rest[n].buf))
 			n++
 		}
@@ -136,9 +155,13 @@ func (w *wal) write(b *batch) {
 func (w *wal) writeTo(seg *segment, txns []*txn, size int64) {
 	buf := txns[0].buf
 	if len(txns) > 1 {
-		buf = make([]byte, 0, size)
+		w.gather = w.gather[:0]
 		for _, t := range txns {
-			buf = append(buf, t.buf...)
+			w.gather = append(w.gather, t.buf...)
+		}
+		buf = w.gather
+		if cap(buf) > maxGather {
+			w.gather = nil
 		}
 	}
 	var refs []*ref
@@ -200,7 +223,7 @@ func (w *wal) roomFor(size int64) (*segment, error) {
 	if failed != nil {
 		return nil, failed
 	}
-	if last != nil && !last.sealed && last.used+size <= w.segmentSize {
+	if last != nil && !last.sealed && last.used+size <= last.size {
 		return last, nil
 	}
 	number := uint32(1)
@@ -216,11 +239,9 @@ func (w *wal) begin(number uint32) (*segment, error) {
 	w.spareMu.Lock()
 	defer w.spareMu.Unlock()
 	if w.spare == nil {
-		f, err := w.prepare()
-		if err != nil {
+		if err := w.prepare(); err != nil {
 			return nil, err
 		}
-		w.spare = f
 	}
 	f := w.spare
 	w.spare = nil
@@ -241,7 +262,7 @@ func (w *wal) begin(number uint32) (*segment, error) {
 		f.Close()
 		return nil, w.fail(fmt.Errorf("begin %s: %w", segmentName(number), err))
 	}
-	seg := &segment{segmentKey: key, f: f, size: w.segmentSize, used: segmentHeader}
+	seg := &segment{segmentKey: key, f: f, size: w.spareSize, used: segmentHeader}
 	w.byNum[number] = seg
 	w.order = append(w.order, seg)
 	if w.begun != nil {
@@ -260,31 +281,39 @@ func (w *wal) ensureSpare() error {
 	if w.spare != nil {
 		return nil
 	}
-	f, err := w.prepare()
-	w.spare = f
-	return err
+	return w.prepare()
 }
 
-// prepare, with spareMu held, makes a file of segmentSize that is written all over. Zeros are written
+// nextSize is the size of the next segment. It grows with their number, so that the files of a very
+// long queue stay few enough to be open all at once.
+func (w *wal) nextSize() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.segmentSize * int64(min(1+len(w.order)/64, 8))
+}
+
+// prepare, with spareMu held, makes the spare: a file that is written all over. Zeros are written
 // and not just reserved: writing into space that was only reserved changes the
 // file's map of blocks, and then each sync has to commit that as well.
-func (w *wal) prepare() (file, error) {
+func (w *wal) prepare() error {
+	size := w.nextSize()
 	f, err := w.fs.Create(spareName)
 	if err != nil {
-		return nil, fmt.Errorf("queue/spool: prepare segment: %w", err)
+		return fmt.Errorf("queue/spool: prepare segment: %w", err)
 	}
 	zeros := make([]byte, 256<<10)
-	for off := int64(0); err == nil && off < w.segmentSize; off += int64(len(zeros)) {
-		_, err = f.WriteAt(zeros[:min(int64(len(zeros)), w.segmentSize-off)], off)
+	for off := int64(0); err == nil && off < size; off += int64(len(zeros)) {
+		_, err = f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off)
 	}
 	if err == nil {
 		err = f.Sync()
 	}
 	if err != nil {
 		f.Close()
-		return nil, errors.Join(fmt.Errorf("queue/spool: prepare segment: %w", err), w.fs.Remove(spareName))
+		return errors.Join(fmt.Errorf("queue/spool: prepare segment: %w", err), w.fs.Remove(spareName))
 	}
-	return f, nil
+	w.spare, w.spareSize = f, size
+	return nil
 }
 
 // full reports whether err says that there is no room on the disk.
@@ -378,9 +407,9 @@ func (w *wal) drop() error {
 	w.mu.Unlock()
 	name := segmentName(seg.number)
 	var err error
-	if w.spare == nil && seg.size == w.segmentSize {
+	if w.spare == nil && seg.size == w.nextSize() {
 		if err = w.fs.Rename(name, spareName); err == nil {
-			w.spare = seg.f
+			w.spare, w.spareSize = seg.f, seg.size
 		}
 	} else if err = w.fs.Remove(name); err == nil {
 		seg.f.Close()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"sync"
 	"syscall"
 	"time"
 
@@ -50,19 +51,31 @@ func (s *Store) stage(ctx context.Context, t *txn, msgs []queue.Message) (staged
 		if len(t.buf) > maxInline {
 			limit = -1
 		}
-		body, size, err := s.storeBody(&e, msgs[i].Body, limit, msgs[i].SizeHint)
+		buf := bodyPool.Get().(*[]byte)
+		body, size, err := s.storeBody(&e, msgs[i].Body, limit, (*buf)[:0])
+		if err == nil {
+			staged = append(staged, e)
+			t.add(kindMessage, e.id, appendMessageMeta(nil, size, e.fromFile, e.parts, env), body)
+		}
+		if cap(body) > cap(*buf) && cap(body) <= maxInline {
+			*buf = body
+		}
+		bodyPool.Put(buf)
 		if err != nil {
 			return staged, err
 		}
-		staged = append(staged, e)
-		t.add(kindMessage, e.id, appendMessageMeta(nil, size, e.fromFile, e.parts, env), body)
 	}
 	return staged, nil
 }
 
-// storeBody reads a body of up to limit octets into memory; a longer one goes to a file.
-func (s *Store) storeBody(e *entering, r io.Reader, limit int, hint int64) (inline []byte, size int64, err error) {
-	head := make([]byte, 0, min(max(hint+1, 4<<10), int64(max(limit, 0))+1))
+// bodyPool has the buffers that bodies are read into.
+var bodyPool = sync.Pool{New: func() any {
+	buf := make([]byte, 8<<10)
+	return &buf
+}}
+
+// storeBody reads a body of up to limit octets into head, which may grow; a longer one goes to a file.
+func (s *Store) storeBody(e *entering, r io.Reader, limit int, head []byte) (inline []byte, size int64, err error) {
 	for len(head) <= limit {
 		if len(head) == cap(head) {
 			head = append(head, 0)[:len(head)]
@@ -126,12 +139,13 @@ func (s *Store) Enqueue(ctx context.Context, msgs ...queue.Message) ([]queue.ID,
 		s.chore()
 		return nil, fmt.Errorf("queue/spool: no room for another segment: %w", syscall.ENOSPC)
 	}
-	var t txn
-	staged, err := s.stage(ctx, &t, msgs)
+	t := newTxn()
+	defer t.free()
+	staged, err := s.stage(ctx, t, msgs)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.log.commit(&t); err != nil {
+	if err := s.log.commit(t); err != nil {
 		s.unstage(staged)
 		return nil, s.check(err)
 	}
@@ -176,8 +190,9 @@ func (s *Store) Settle(ctx context.Context, token queue.Token, set queue.Settlem
 		s.index.Abort(it, undo)
 		return nil, err
 	}
-	var t txn
-	reports, err := s.stage(ctx, &t, set.Reports)
+	t := newTxn()
+	defer t.free()
+	reports, err := s.stage(ctx, t, set.Reports)
 	if err != nil {
 		s.index.Abort(it, undo)
 		return nil, err
@@ -191,7 +206,7 @@ func (s *Store) Settle(ctx context.Context, token queue.Token, set queue.Settlem
 	} else {
 		t.add(kindState, it.ID(), appendStateMeta(nil, token.Route, res, m.env), nil)
 	}
-	if err := s.log.commit(&t); err != nil {
+	if err := s.log.commit(t); err != nil {
 		s.unstage(reports)
 		s.index.Abort(it, undo)
 		return nil, s.check(err)

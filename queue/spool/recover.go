@@ -73,7 +73,8 @@ func recoverLog(w *wal) (*found, error) {
 			delete(f.messages, id)
 			continue
 		}
-		for _, r := range append(m.states, m.at) {
+		w.byNum[m.at.seg].live += int64(m.at.size)
+		for _, r := range m.states {
 			if r.seg != 0 {
 				w.byNum[r.seg].live += int64(r.size)
 			}

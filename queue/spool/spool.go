@@ -22,7 +22,8 @@ type Options struct {
 	SmallBody int
 
 	// SegmentSize is the size of the log's files, in octets. 0 means 16 MiB; it is at least 128 KiB and
-	// at most 1 GiB. Two of them are there at least.
+	// at most 256 MiB. Two of them are there at least; when there are many they become larger, eight
+	// times at most.
 	SegmentSize int64
 
 	// Logger learns of damage, and of trouble that no caller can be told about. nil means slog.Default().
@@ -84,7 +85,7 @@ func open(fsys fileSystem, o *Options) (*Store, error) {
 		size = 16 << 20
 	}
 	s.log = &wal{
-		fs: fsys, segmentSize: min(max(size, 128<<10), 1<<30),
+		fs: fsys, segmentSize: min(max(size, 128<<10), 256<<20),
 		token: make(chan struct{}, 1), byNum: make(map[uint32]*segment),
 	}
 	s.log.begun = s.chore
@@ -129,6 +130,7 @@ func (s *Store) recover() (err error) {
 		return err
 	}
 	s.log.nextID = max(s.log.nextID, f.maxID+1)
+	s.index.Grow(len(f.messages))
 	for id, m := range f.messages {
 		if err := s.enter(id, m); err != nil {
 			return err

@@ -28,8 +28,8 @@ func (x *Index[P]) IDs(f *queue.Filter) []uint64 {
 				ids = append(ids, n)
 			}
 		}
-	} else if f.Route != "" && x.routes[f.Route] == nil {
-		return nil
+	} else if f.Route != "" && f.State != queue.ItemDone {
+		x.onRoute(f, func(it *Item[P]) { ids = append(ids, it.id) })
 	} else {
 		for id, it := range x.heads {
 			if x.fits(it, f) {
@@ -39,6 +39,31 @@ func (x *Index[P]) IDs(f *queue.Filter) []uint64 {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
+}
+
+// onRoute calls each for the items on f.Route that fit f and are not done, without a look at the others.
+func (x *Index[P]) onRoute(f *queue.Filter, each func(*Item[P])) {
+	r := x.routes[f.Route]
+	if r == nil {
+		return
+	}
+	for _, h := range []*itemHeap[P]{&r.ready, &r.waiting, &r.parked, &r.held} {
+		for _, it := range h.items {
+			if it.fits(f) {
+				each(it)
+			}
+		}
+	}
+	for it := range x.leases {
+		if it.route == r && it.fits(f) {
+			each(it)
+		}
+	}
+	for it := range x.pins {
+		if it.route == r && it.fits(f) {
+			each(it)
+		}
+	}
 }
 
 // fits reports whether any item of the chain fits f.
@@ -53,7 +78,7 @@ func (x *Index[P]) fits(it *Item[P], f *queue.Filter) bool {
 
 func (it *Item[P]) fits(f *queue.Filter) bool {
 	return (f.Route == "" || it.route.name == f.Route) &&
-		(f.State == queue.ItemAny || it.state() == f.State)
+		(it.state() == f.State || f.State == queue.ItemAny && it.place != nowhere)
 }
 
 func (it *Item[P]) state() queue.ItemState {
@@ -119,7 +144,7 @@ func (x *Index[P]) Pick(id uint64, f *queue.Filter, op queue.Op) []*Item[P] {
 		}
 		if it.place != leased || op == queue.OpRemove {
 			x.leave(it)
-			it.place = pinned
+			x.pin(it)
 		}
 		picked = append(picked, it)
 	}
@@ -169,7 +194,7 @@ func (x *Index[P]) PinWhole(id uint64) []View[P] {
 	for it := x.heads[id]; it != nil; it = it.next {
 		if it.place != nowhere {
 			x.leave(it)
-			it.place = pinned
+			x.pin(it)
 		}
 	}
 	return views
@@ -214,7 +239,7 @@ func (x *Index[P]) Apply(items []*Item[P], op queue.Op, now time.Time) (gone [][
 		if it.place != pinned {
 			continue
 		}
-		it.place = nowhere
+		x.unpin(it)
 		if op != queue.OpRemove {
 			x.enter(it, at)
 		} else if g := x.dropIfDone(it.id); g != nil {
@@ -232,7 +257,7 @@ func (x *Index[P]) Unpin(items []*Item[P]) {
 	defer x.mu.Unlock()
 	for _, it := range items {
 		if it.place == pinned {
-			it.place = nowhere
+			x.unpin(it)
 			x.enter(it, time.Now().UnixNano())
 		}
 	}
@@ -257,7 +282,7 @@ func (x *Index[P]) Replace(id uint64, parts []Part, payload func(part int) P) er
 	var priority int8
 	for it := x.heads[id]; it != nil; it = it.next {
 		priority = it.priority
-		it.place = nowhere
+		x.unpin(it)
 		x.detach(it)
 	}
 	x.unpinned.Broadcast()

@@ -8,7 +8,7 @@ const (
 	waiting              // in its route's waiting heap: due in the future
 	ready                // in its route's ready heap: due
 	parked               // in its route's parked heap: due, route down, alarm in the future
-	held                 // in no heap, until released
+	held                 // in its route's held heap, until released
 	leased               // in no heap; Index.leases knows it
 	pinned               // in no heap, while its owner changes it on disk
 )

@@ -29,10 +29,12 @@ type Index[P any] struct {
 	waiting  routeHeap[P] // routes by the time of their earliest waiting item
 	leases   map[*Item[P]]*lease[P]
 	ends     leaseHeap[P]
+	pins     map[*Item[P]]struct{}
 	fence    uint64
 	turn     uint32 // counts calls of Lease
 	mark     queue.Mark
 	wake     chan struct{} // closed and replaced when mark moves
+	watched  bool          // somebody waits for wake
 }
 
 // An Item is one message's recipients on one route.
@@ -65,6 +67,7 @@ type route[P any] struct {
 	ready      itemHeap[P]
 	waiting    itemHeap[P]
 	parked     itemHeap[P]
+	held       itemHeap[P]
 	items      int       // in any place
 	prev, next *route[P] // ring; nil when outside
 	waitPos    int       // in Index.waiting, -1 when outside
@@ -89,12 +92,22 @@ func New[P any]() *Index[P] {
 		heads:  make(map[uint64]*Item[P]),
 		routes: make(map[string]*route[P]),
 		leases: make(map[*Item[P]]*lease[P]),
+		pins:   make(map[*Item[P]]struct{}),
 		fence:  binary.LittleEndian.Uint64(seed[:]) >> 2,
 		mark:   1,
 		wake:   make(chan struct{}),
 	}
 	x.unpinned.L = &x.mu
 	return x
+}
+
+// Grow makes room for n messages.
+func (x *Index[P]) Grow(n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.heads) == 0 {
+		x.heads = make(map[uint64]*Item[P], n)
+	}
 }
 
 // A Part is an item to be added.
@@ -143,7 +156,7 @@ func (x *Index[P]) attach(it *Item[P], name string) {
 	r := x.routes[name]
 	if r == nil {
 		r = &route[P]{name: name, waitPos: -1}
-		r.ready.in, r.waiting.in, r.parked.in = ready, waiting, parked
+		r.ready.in, r.waiting.in, r.parked.in, r.held.in = ready, waiting, parked, held
 		x.routes[name] = r
 	}
 	r.items++
@@ -161,8 +174,7 @@ func (x *Index[P]) detach(it *Item[P]) {
 func (x *Index[P]) enter(it *Item[P], now int64) {
 	switch {
 	case it.hold:
-		it.place = held
-		return
+		it.route.held.push(it)
 	case it.due > now:
 		it.route.waiting.push(it)
 	default:
@@ -180,6 +192,8 @@ func (x *Index[P]) leave(it *Item[P]) {
 		it.route.ready.remove(it)
 	case parked:
 		it.route.parked.remove(it)
+	case held:
+		it.route.held.remove(it)
 	case leased:
 		if l := x.leases[it]; l != nil {
 			heap.Remove(&x.ends, l.pos)
@@ -188,6 +202,17 @@ func (x *Index[P]) leave(it *Item[P]) {
 	}
 	it.place = nowhere
 	x.fix(it.route)
+}
+
+// pin gives an item that is nowhere to somebody who changes it; unpin takes it back.
+func (x *Index[P]) pin(it *Item[P]) {
+	it.place = pinned
+	x.pins[it] = struct{}{}
+}
+
+func (x *Index[P]) unpin(it *Item[P]) {
+	it.place = nowhere
+	delete(x.pins, it)
 }
 
 // fix puts a route where its items say: into the ring, and into the heap of waiting routes.
@@ -254,8 +279,11 @@ func (x *Index[P]) advance(now int64) {
 
 func (x *Index[P]) wakeAll() {
 	x.mark++
-	close(x.wake)
-	x.wake = make(chan struct{})
+	if x.watched {
+		x.watched = false
+		close(x.wake)
+		x.wake = make(chan struct{})
+	}
 }
 
 // Close makes every later call fail with err and wakes those who wait.

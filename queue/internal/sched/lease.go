@@ -149,7 +149,7 @@ func (x *Index[P]) Begin(t queue.Token) (*Item[P], Undo, error) {
 	}
 	undo := Undo{fence: l.fence, until: l.until, owner: l.owner}
 	x.leave(l.item)
-	l.item.place = pinned
+	x.pin(l.item)
 	return l.item, undo, nil
 }
 
@@ -164,6 +164,7 @@ type Undo struct {
 func (x *Index[P]) Abort(it *Item[P], u Undo) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.unpin(it)
 	l := &lease[P]{item: it, fence: u.fence, until: u.until, owner: u.owner}
 	x.leases[it] = l
 	heap.Push(&x.ends, l)
@@ -186,7 +187,7 @@ func (x *Index[P]) Finish(it *Item[P], res Result, payload P) (gone []P) {
 	defer x.mu.Unlock()
 	it.Payload = payload
 	it.due, it.alarm = envcodec.Nanos(res.Due), envcodec.Nanos(res.Alarm)
-	it.place = nowhere
+	x.unpin(it)
 	x.unpinned.Broadcast()
 	if res.Done {
 		return x.dropIfDone(it.id)
@@ -236,6 +237,7 @@ func (x *Index[P]) Wake(ctx context.Context, seen queue.Mark, until time.Time) (
 			next = earlier(next, x.ends[0].until)
 		}
 		wake := x.wake
+		x.watched = true
 		x.mu.Unlock()
 
 		timer := time.NewTimer(next.Sub(now))
