@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mailblocks/mailblocks/internal/dotio"
 )
@@ -17,9 +18,16 @@ func (s *session) dispatch(ctx context.Context, verb, args string) (r reply, kno
 		return s.capa(), true
 	case "QUIT":
 		return s.cmdQuit(ctx), true
+	case "LANG":
+		return s.cmdLang(args), true
 	}
 	if s.drop == nil {
 		switch verb {
+		case "APOP":
+			return s.cmdAPOP(ctx, args), true
+		case "UTF8":
+			s.utf8 = true
+			return okf("UTF-8 mode"), true
 		case "USER":
 			return s.cmdUser(args), true
 		case "PASS":
@@ -59,7 +67,7 @@ func (s *session) dispatch(ctx context.Context, verb, args string) (r reply, kno
 		clear(s.deleted)
 		n, size := s.count()
 		return okf("%d messages (%d octets)", n, size), true
-	case "USER", "PASS", "AUTH", "STLS", "APOP":
+	case "USER", "PASS", "AUTH", "STLS", "APOP", "UTF8":
 		return errText("already logged in"), false
 	}
 	return errText("unknown command"), false
@@ -67,7 +75,15 @@ func (s *session) dispatch(ctx context.Context, verb, args string) (r reply, kno
 
 // capa lists what can be done now (RFC 2449, 5).
 func (s *session) capa() reply {
-	lines := []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER"}
+	lines := []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8 USER", "LANG"}
+	if e := s.server.Expire; e == nil || *e < 0 {
+		lines = append(lines, "EXPIRE NEVER")
+	} else {
+		lines = append(lines, "EXPIRE "+strconv.Itoa(int(*e/(24*time.Hour))))
+	}
+	if d := s.server.LoginDelay; d > 0 {
+		lines = append(lines, "LOGIN-DELAY "+strconv.Itoa(int((d+time.Second-1)/time.Second)))
+	}
 	if s.server.TLSConfig != nil && s.tls == nil {
 		lines = append(lines, "STLS")
 	}
@@ -91,6 +107,19 @@ func writeLines(w io.Writer, lines []string) error {
 		}
 	}
 	return d.Close()
+}
+
+// cmdLang selects or lists languages (RFC 6856, 3). Our texts are English.
+func (s *session) cmdLang(args string) reply {
+	switch {
+	case args == "":
+		return reply{ok: true, text: "language listing follows", body: func(w io.Writer) error {
+			return writeLines(w, []string{"en English"})
+		}}
+	case args == "*" || strings.EqualFold(args, "en") || strings.EqualFold(args, "i-default"):
+		return okf("en now English")
+	}
+	return errText("no such language here")
 }
 
 func (s *session) count() (n int, size int64) {

@@ -7,11 +7,13 @@
 // few KiB whatever their size.
 //
 //	RFC   subject                                  here
-//	1939  POP3, with TOP and UIDL                  yes; APOP no
-//	2449  CAPA, PIPELINING, response codes         yes; LOGIN-DELAY no
+//	1939  POP3, with TOP, UIDL and APOP            yes; APOP is off by default
+//	2449  CAPA, PIPELINING, EXPIRE, LOGIN-DELAY,   yes
+//	      response codes
 //	2595  STLS                                     yes
 //	3206  SYS and AUTH response codes              yes
 //	5034  AUTH (SASL)                              yes, the mechanisms of the Authenticator
-//	6856  UTF8 and LANG                            no
+//	6856  UTF8, UTF8 USER, LANG                    yes, but messages with UTF-8 header fields
+//	                                               are sent as they are in either mode
 //	8314  implicit TLS                             yes
 package pop3

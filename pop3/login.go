@@ -3,13 +3,17 @@ package pop3
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // mechanisms lists what can be used to log in now.
@@ -32,6 +36,8 @@ func (s *session) cmdUser(args string) reply {
 		return errText("[AUTH] use AUTH")
 	case args == "":
 		return errText("USER needs a name")
+	case !utf8.ValidString(args): // RFC 6856, 2.2
+		return errText("[AUTH] not UTF-8")
 	}
 	s.user = args // said to be fine whoever it is: who exists is not told
 	return okf("send PASS")
@@ -48,6 +54,35 @@ func (s *session) cmdPass(ctx context.Context, args string) reply {
 	identity, err := s.exchange(ctx, "PLAIN", []byte("\x00"+user+"\x00"+args))
 	return s.login(ctx, identity, err)
 }
+
+// cmdAPOP checks a digest of the greeting's timestamp and the password (RFC 1939, 7).
+func (s *session) cmdAPOP(ctx context.Context, args string) reply {
+	user, digest, _ := strings.Cut(args, " ")
+	switch {
+	case s.server.Secret == nil:
+		return errText("APOP is not available")
+	case s.tls == nil && !s.server.AllowInsecureAuth:
+		return errText(needTLS)
+	case user == "" || !utf8.ValidString(user):
+		return errText("APOP needs a name and a digest")
+	}
+	secret, identity, err := s.server.Secret(ctx, user)
+	if err != nil && !errors.Is(err, ErrNoUser) {
+		return s.login(ctx, "", temporary{err})
+	}
+	// For an unknown user a digest is made and compared all the same.
+	sum := md5.Sum([]byte(s.stamp + secret))
+	equal := subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(strings.ToLower(digest))) == 1
+	if err == nil && !equal {
+		err = errors.New("wrong digest")
+	}
+	return s.login(ctx, identity, err)
+}
+
+type temporary struct{ error }
+
+func (temporary) Temporary() bool { return true }
+func (t temporary) Unwrap() error { return t.error }
 
 // cmdAuth runs a SASL exchange (RFC 5034).
 func (s *session) cmdAuth(ctx context.Context, args string) reply {
@@ -137,6 +172,9 @@ func (s *session) login(ctx context.Context, identity string, err error) reply {
 	default:
 		return s.refuseLogin(ctx, err)
 	}
+	if !s.server.mayLogIn(identity, time.Now()) {
+		return errText("[LOGIN-DELAY] too soon after your last login")
+	}
 	drop, err := s.server.Open(ctx, identity)
 	if err != nil {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "maildrop not opened", slog.String("identity", identity), slog.Any("err", err))
@@ -184,6 +222,8 @@ func (s *session) cmdStls(ctx context.Context) reply {
 		return errText("TLS is not available")
 	case s.tls != nil:
 		return errText("TLS is active already")
+	case s.utf8: // RFC 6856, 2.1
+		return errText("STLS comes before UTF8")
 	case s.r.Buffered() > 0:
 		s.log.LogAttrs(ctx, slog.LevelWarn, "commands pipelined behind STLS")
 		return reply{text: "commands after STLS", hangUp: true}

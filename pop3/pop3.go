@@ -46,6 +46,9 @@ var (
 	ErrPermanent = errors.New("pop3: permanent condition") // [SYS/PERM]
 )
 
+// ErrNoUser is what Server.Secret returns for a user that does not exist, or has no secret.
+var ErrNoUser = errors.New("pop3: no such user")
+
 // Authenticator offers SASL mechanisms. It is written in standard library and go-sasl types
 // only, so that one type of the embedder serves SMTP, IMAP and POP3 without importing any of
 // them. It must be safe for concurrent use.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/mailblocks/mailblocks/internal/netserve"
@@ -23,11 +24,23 @@ type Server struct {
 	// ErrInUse when another one has it.
 	Open func(ctx context.Context, identity string) (Maildrop, error)
 
+	// Secret offers APOP (RFC 1939, 7), which needs passwords in the clear on our side and MD5
+	// on both; better not. It returns a user's password and identity, or ErrNoUser. Nil: no APOP.
+	Secret func(ctx context.Context, user string) (secret, identity string, err error)
+
 	// TLSConfig is used by STLS and ServeTLS. Nil: neither is offered.
 	TLSConfig *tls.Config
 	// AllowInsecureAuth lets clients log in without TLS: their passwords can be read on
 	// the way.
 	AllowInsecureAuth bool
+
+	// LoginDelay is the least time between two logins of an identity; a login that comes
+	// sooner is [LOGIN-DELAY]. Zero: none.
+	LoginDelay time.Duration
+	// Expire is announced to clients: how long the server keeps mail it has sent. Zero: for
+	// ever; less than a day: mail may be gone after the session that fetched it. The
+	// server does not delete anything by itself.
+	Expire *time.Duration
 
 	IdleTimeout     time.Duration // waiting for a command. Zero: 10 min, the least RFC 1939, 3 allows
 	WriteTimeout    time.Duration // for a peer that does not read. Zero: 1 min
@@ -43,6 +56,9 @@ type Server struct {
 	Trace  *Trace       // nil: none
 
 	net netserve.Server
+
+	loginsMu sync.Mutex
+	logins   map[string]time.Time // last login, by identity; only with LoginDelay
 }
 
 // Trace is told what a Server does. Functions may be nil; they must be quick and safe for
@@ -94,4 +110,28 @@ func (s *Server) logger() *slog.Logger {
 		return s.Logger
 	}
 	return slog.Default()
+}
+
+// mayLogIn notes a login of identity, or refuses it for coming too soon after the last.
+func (s *Server) mayLogIn(identity string, now time.Time) bool {
+	if s.LoginDelay <= 0 {
+		return true
+	}
+	s.loginsMu.Lock()
+	defer s.loginsMu.Unlock()
+	if last, ok := s.logins[identity]; ok && now.Sub(last) < s.LoginDelay {
+		return false
+	}
+	if s.logins == nil {
+		s.logins = make(map[string]time.Time)
+	}
+	if len(s.logins) >= 10_000 {
+		for id, last := range s.logins {
+			if now.Sub(last) >= s.LoginDelay {
+				delete(s.logins, id)
+			}
+		}
+	}
+	s.logins[identity] = now
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/md5"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -384,6 +385,8 @@ S: UIDL
 S: RESP-CODES
 S: AUTH-RESP-CODE
 S: PIPELINING
+S: UTF8 USER
+S: LANG
 S: EXPIRE NEVER
 S: STLS
 S: IMPLEMENTATION mailblocks
@@ -404,6 +407,8 @@ S: UIDL
 S: RESP-CODES
 S: AUTH-RESP-CODE
 S: PIPELINING
+S: UTF8 USER
+S: LANG
 S: EXPIRE NEVER
 S: USER
 S: SASL PLAIN LOGIN
@@ -488,6 +493,80 @@ func TestConnectionLimit(t *testing.T) {
 	p := &dialog.Player{Conn: h.dial()}
 	require.NoError(t, p.Play("first", "S~ \\+OK.*\n"))
 	h.play("S: -ERR [SYS/TEMP] too many connections\nS. closed")
+}
+
+// The digest is that of RFC 1939, 7, over our timestamp.
+func TestAPOP(t *testing.T) {
+	h := start(t, func(s *pop3.Server) {
+		s.Secret = func(_ context.Context, user string) (string, string, error) {
+			switch user {
+			case "mrose":
+				return "tanstaaf", "mrose", nil
+			case "bob":
+				return "", "", errors.New("database gone")
+			}
+			return "", "", pop3.ErrNoUser
+		}
+	}, "a\r\n")
+	apop := func(user, secret string) string {
+		c := textproto.NewConn(h.dial())
+		greeting, err := c.ReadLine()
+		require.NoError(t, err)
+		stamp := greeting[strings.IndexByte(greeting, '<'):]
+		require.NoError(t, c.PrintfLine("APOP %s %x", user, md5.Sum([]byte(stamp+secret))))
+		line, err := c.ReadLine()
+		require.NoError(t, err)
+		c.Close()
+		return line
+	}
+	assert.Equal(t, "+OK 1 messages (3 octets)", apop("mrose", "tanstaaf"))
+	assert.Equal(t, "-ERR [AUTH] wrong user or password", apop("mrose", "x"))
+	assert.Equal(t, "-ERR [AUTH] wrong user or password", apop("nobody", ""))
+	assert.Equal(t, "-ERR [SYS/TEMP] cannot check credentials now", apop("bob", "x"))
+	h2 := start(t, nil)
+	h2.play("S: +OK POP3 server ready\nC: APOP mrose c4c9334bac560ecc979e58001b3e22fb\nS: -ERR APOP is not available")
+}
+
+func TestUTF8AndLang(t *testing.T) {
+	h := start(t, nil, "Subject: Grüße\r\n\r\n")
+	h.play(`S~ \+OK.*
+C: LANG
+S: +OK language listing follows
+S: en English
+S: .
+C: LANG *
+S: +OK en now English
+C: LANG uga
+S: -ERR no such language here
+C! USER \xff\r\n
+S: -ERR [AUTH] not UTF-8
+C: UTF8
+S: +OK UTF-8 mode
+C: STLS
+S: -ERR STLS comes before UTF8
+C: USER alice
+S: +OK send PASS
+C: PASS wonder land
+S~ \+OK.*
+C: UTF8
+S: -ERR already logged in
+C: RETR 1
+S: +OK 20 octets
+S: Subject: Grüße
+S:
+S: .
+C: QUIT
+S: +OK goodbye
+`)
+}
+
+func TestLoginDelayAndExpire(t *testing.T) {
+	day := 36 * time.Hour
+	h := start(t, func(s *pop3.Server) { s.LoginDelay, s.Expire = time.Hour, &day }, "a\r\n")
+	h.play(login + "C: QUIT\nS: +OK goodbye\nS. closed")
+	h.play("S~ \\+OK.*\nC: CAPA\nS: +OK capability list follows\nS: TOP\nS: UIDL\nS: RESP-CODES\nS: AUTH-RESP-CODE\nS: PIPELINING\nS: UTF8 USER\nS: LANG\n" +
+		"S: EXPIRE 1\nS: LOGIN-DELAY 3600\nS* [SU].*\nS: IMPLEMENTATION mailblocks\nS: .\n" +
+		"C: USER alice\nS: +OK send PASS\nC: PASS wonder land\nS: -ERR [LOGIN-DELAY] too soon after your last login")
 }
 
 func TestTrace(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type session struct {
 	log     *slog.Logger
 
 	user         string // of a USER that waits for its PASS
+	stamp        string // of the greeting, for APOP
+	utf8         bool   // UTF8 was said
 	identity     string
 	drop         Maildrop // nil before login
 	messages     []Message
@@ -99,7 +102,12 @@ func (s *session) run(ctx context.Context) {
 		conn = c
 	}
 	s.use(conn)
-	s.say(okf("POP3 server ready"))
+	greeting := "POP3 server ready"
+	if s.server.Secret != nil {
+		s.stamp = "<" + rand.Text() + "@pop3>"
+		greeting += " " + s.stamp
+	}
+	s.say(okf("%s", greeting))
 	for !s.quit && cause == nil {
 		cause = s.step(ctx)
 	}
