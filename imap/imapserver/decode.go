@@ -3,7 +3,6 @@ package imapserver
 import (
 	"bufio"
 	"bytes"
-	"encoding/base64"
 	"io"
 	"strings"
 )
@@ -15,7 +14,7 @@ func decodeTransfer(encoding string, r io.Reader) (io.Reader, bool) {
 	case "", "7bit", "8bit", "binary":
 		return r, true
 	case "base64":
-		return base64.NewDecoder(base64.RawStdEncoding, &base64Filter{r: r}), true
+		return &base64Reader{r: r}, true
 	case "quoted-printable":
 		return &quotedPrintable{r: bufio.NewReaderSize(r, 4<<10)}, true
 	default:
@@ -23,44 +22,64 @@ func decodeTransfer(encoding string, r io.Reader) (io.Reader, bool) {
 	}
 }
 
-// base64Filter leaves out what is not in the alphabet, and ends where the padding begins,
-// or where what is left can not be decoded.
-type base64Filter struct {
-	r    io.Reader
-	n    int // octets passed on, modulo 4
-	done bool
+// base64Reader decodes base64, leaving out what is not in the alphabet. It ends where the
+// padding begins; of an incomplete last group it gives the octets that are whole.
+type base64Reader struct {
+	r     io.Reader
+	in    [1024]byte
+	out   []byte // decoded, not yet read
+	store [768 + 3]byte
+	bits  uint32
+	n     int // sextets in bits
+	err   error
 }
 
-func (f *base64Filter) Read(p []byte) (int, error) {
-	for !f.done {
-		n, err := f.r.Read(p)
-		k := 0
-		for _, c := range p[:n] {
+var base64Values = func() (t [256]int8) {
+	for i := range t {
+		t[i] = -1
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		t[c] = int8(i)
+	}
+	return t
+}()
+
+func (b *base64Reader) Read(p []byte) (int, error) {
+	for len(b.out) == 0 {
+		if b.err != nil {
+			return 0, b.err
+		}
+		var n int
+		n, b.err = b.r.Read(b.in[:])
+		b.out = b.store[:0]
+		for _, c := range b.in[:n] {
 			if c == '=' {
-				f.done = true
+				b.err = io.EOF
 				break
 			}
-			if c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '+' || c == '/' {
-				p[k] = c
-				k++
+			v := base64Values[c]
+			if v < 0 {
+				continue
+			}
+			b.bits = b.bits<<6 | uint32(v)
+			if b.n++; b.n == 4 {
+				b.out = append(b.out, byte(b.bits>>16), byte(b.bits>>8), byte(b.bits))
+				b.n, b.bits = 0, 0
 			}
 		}
-		f.n = (f.n + k) & 3
-		if f.done || err != nil {
-			f.done = true
-			if f.n == 1 && len(p) > k {
-				p[k] = 'A' // one octet of four decodes to nothing: keep the decoder content
-				k++
+		if b.err == io.EOF {
+			switch b.n {
+			case 2:
+				b.out = append(b.out, byte(b.bits>>4))
+			case 3:
+				b.out = append(b.out, byte(b.bits>>10), byte(b.bits>>2))
 			}
-		}
-		if k > 0 {
-			return k, nil
-		}
-		if err != nil && err != io.EOF {
-			return 0, err
+			b.n = 0
 		}
 	}
-	return 0, io.EOF
+	n := copy(p, b.out)
+	b.out = b.out[n:]
+	return n, nil
 }
 
 // quotedPrintable decodes line by line; what is malformed stays as it is (RFC 2045, 6.7).
