@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -37,11 +36,10 @@ func (d *delivery) examine() (queue.Outcome, bool) {
 		limit = defaultMaxReceived
 	}
 	h := &headerScan{limit: limit}
-	_, err = io.Copy(h, bufio.NewReader(io.LimitReader(body, 1<<20)))
-	if err != nil && !errors.Is(err, errHeaderEnds) {
-		if errors.Is(err, errHops) {
-			return *failed(queue.Permanent, "5.4.6", "message has gone through more than %d hosts: it loops", limit), false
-		}
+	switch err := h.read(body); {
+	case errors.Is(err, errHops):
+		return *failed(queue.Permanent, "5.4.6", "message has gone through more than %d hosts: it loops", limit), false
+	case err != nil:
 		return *failed(queue.Temporary, "4.3.0", "queued message can not be read"), false
 	}
 	d.utf8Header = h.utf8

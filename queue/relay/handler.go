@@ -149,6 +149,30 @@ type headerScan struct {
 
 var received = []byte("received:")
 
+// maxScan is how far a header is looked for its end, in octets.
+const maxScan = 1 << 20
+
+// read writes itself the header that r begins with.
+func (h *headerScan) read(r io.Reader) error {
+	buf := make([]byte, 2<<10)
+	for total := 0; total < maxScan; {
+		n, err := r.Read(buf)
+		total += n
+		if _, scanErr := h.Write(buf[:n]); scanErr == errHeaderEnds {
+			return nil
+		} else if scanErr != nil {
+			return scanErr
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (h *headerScan) Write(p []byte) (int, error) {
 	for _, c := range p {
 		if c >= 0x80 {

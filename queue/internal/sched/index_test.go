@@ -61,12 +61,12 @@ func (x *Index[P]) check(t *testing.T) {
 // TestIndexRandom does all there is to do, at random, and checks the structures after each step.
 func TestIndexRandom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for seed := range uint64(20) {
+		for seed := range uint64(8) {
 			rnd := rand.New(rand.NewPCG(seed, 9))
 			x := New[int]()
 			next := uint64(1)
 			var grants []Grant[int]
-			for range 400 {
+			for range 150 {
 				switch rnd.IntN(8) {
 				case 0, 1:
 					var parts []Part
