@@ -111,7 +111,7 @@ func judge(outcomes []Outcome) (verdict, Outcome) {
 // lease is ours; the error is the store's last word.
 func (w *work) settle(ctx, lost context.Context, l *Lease, outcomes []Outcome, tried bool, now time.Time) error {
 	d := w.decide(l, outcomes, tried, now)
-	for {
+	for try := 1; ; try++ {
 		err := w.commit(ctx, l, d)
 		switch {
 		case err == nil:
@@ -119,6 +119,8 @@ func (w *work) settle(ctx, lost context.Context, l *Lease, outcomes []Outcome, t
 		case fatal(err):
 			return err
 		}
+		// It may be the message itself, which a report returns, that can not be read.
+		d.noReports = try >= 3
 		w.log.LogAttrs(ctx, slog.LevelError, "settling failed", slog.String("queue_id", string(l.Token.ID)),
 			slog.String("route", l.Token.Route), slog.Any("err", err))
 		// The lease ends by itself if we stop here: the attempt is then made again.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -353,6 +354,35 @@ func TestRunReportFails(t *testing.T) {
 		w.pass(time.Hour)
 		assert.Zero(t, w.queued())
 		assert.Len(t, w.taken(&w.reports), 1)
+	})
+}
+
+// TestRunReportUnreadable: a report that can not be stored keeps its message pending, and not the others of
+// the attempt.
+func TestRunReportUnreadable(t *testing.T) {
+	inWorld(t, func(_ context.Context, w *world, a *queue.Attempt) []queue.Outcome {
+		outcomes := a.All(queue.Outcome{Result: queue.Permanent, Text: "no"})
+		if len(outcomes) > 1 {
+			outcomes[0].Result = queue.Delivered
+		}
+		return outcomes
+	}, func(r *queue.Runner) {
+		r.Report = func(context.Context, *queue.Report) (*queue.Message, error) {
+			return &queue.Message{
+				Envelope: queue.Envelope{Recipients: []queue.Recipient{{Address: "s@example.org"}}},
+				Body:     iotest.ErrReader(errors.New("disk")),
+			}, nil
+		}
+	}, func(w *world) {
+		w.enqueue(queue.Envelope{}, "good@b.test", "bad@b.test")
+		w.pass(time.Minute)
+		for e, err := range w.store.List(t.Context(), queue.Filter{}) {
+			require.NoError(t, err)
+			assert.Equal(t, queue.StatusDelivered, e.Envelope.Recipients[0].Status)
+			assert.Equal(t, queue.StatusPending, e.Envelope.Recipients[1].Status)
+		}
+		assert.Equal(t, 1, w.queued())
+		assert.Len(t, w.taken(&w.attempts), 1)
 	})
 }
 

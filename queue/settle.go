@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -15,6 +16,7 @@ type decision struct {
 	until      time.Time // end of life, when known
 
 	failed, delayed, succeeded []int       // indexes to report on
+	noReports                  bool        // reports can not be stored: who failed stays pending
 	dropped                    []Recipient // failed, and nobody is told
 }
 
@@ -127,7 +129,7 @@ func (w *work) settlement(ctx context.Context, l *Lease, d *decision) (Settlemen
 			}
 			continue
 		}
-		m, err := w.Report(ctx, &Report{
+		m, err := w.report(ctx, d, &Report{
 			Kind: group.kind, ID: l.Token.ID, Envelope: l.Envelope, Size: l.Size, Recipients: wanted,
 			Now: d.now, RetryUntil: w.giveUpTime(l, d),
 			Open: func() (io.ReadSeekCloser, error) { return w.Store.Open(ctx, l.Token.ID) },
@@ -150,6 +152,15 @@ func (w *work) settlement(ctx context.Context, l *Lease, d *decision) (Settlemen
 		kinds = append(kinds, group.kind)
 	}
 	return set, kinds, closers
+}
+
+var errNoReports = errors.New("queue: settling with reports failed")
+
+func (w *work) report(ctx context.Context, d *decision, r *Report) (*Message, error) {
+	if d.noReports {
+		return nil, errNoReports
+	}
+	return w.Report(ctx, r)
 }
 
 // keepPending undoes failures of which the sender could not be told.

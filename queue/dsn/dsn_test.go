@@ -239,12 +239,24 @@ func TestInjection(t *testing.T) {
 	assert.NotContains(t, strings.ToLower(text), "\nbcc:")
 }
 
+// TestReadFails: a message that can not be read any more is reported on without it.
 func TestReadFails(t *testing.T) {
-	broken := errors.New("disk")
-	_, err := writer.Report(t.Context(), report(queue.ReportFailure, original, func(r *queue.Report) {
-		r.Open = func() (io.ReadSeekCloser, error) { return nil, broken }
-	}))
-	assert.ErrorIs(t, err, broken)
+	for _, opens := range []int{0, 1} { // how many times it can be opened
+		_, text := write(t, report(queue.ReportFailure, original, func(r *queue.Report) {
+			open, left := r.Open, opens
+			r.Open = func() (io.ReadSeekCloser, error) {
+				if left--; left < 0 {
+					return nil, errors.New("disk")
+				}
+				return open()
+			}
+		}))
+		assert.NotContains(t, text, "Hello, Bob!")
+		got, err := dsn.Parse(strings.NewReader(text))
+		require.NoError(t, err)
+		assert.Equal(t, "bob@example.net", got.Recipients[0].Final)
+		assert.Contains(t, got.Text, "mx.example.net said")
+	}
 }
 
 func TestParseForeign(t *testing.T) {

@@ -48,12 +48,10 @@ func (w *Writer) hostname() string {
 const maxHeader = 64 << 10
 
 // Report builds the message that tells r: it is a queue.ReportFunc. The Body is an io.Closer when it
-// reads from r.Open.
+// reads from r.Open. When the message can not be read the report goes without it, which is better than
+// no report; so the error is always nil.
 func (w *Writer) Report(ctx context.Context, r *queue.Report) (*queue.Message, error) {
-	facts, err := w.examine(r)
-	if err != nil {
-		return nil, fmt.Errorf("queue/dsn: read message %s: %w", r.ID, err)
-	}
+	facts := w.examine(r)
 	p := &page{host: clean(w.hostname(), false), global: facts.global, direct: facts.direct}
 	p.boundary = p.host[:min(len(p.host), 30)] + "/" + rand.Text()
 	if strings.ContainsAny(p.boundary, " \"\\") {
@@ -62,10 +60,7 @@ func (w *Writer) Report(ctx context.Context, r *queue.Report) (*queue.Message, e
 	w.header(p, r, facts)
 	w.text(p, r)
 	w.status(p, r)
-	body, err := w.returned(p, r, facts)
-	if err != nil {
-		return nil, fmt.Errorf("queue/dsn: read message %s: %w", r.ID, err)
-	}
+	body := w.returned(p, r, facts)
 	m := &queue.Message{
 		Envelope: queue.Envelope{
 			Recipients: []queue.Recipient{{Address: r.Envelope.ReversePath, Notify: queue.NotifyNever}},
@@ -85,11 +80,12 @@ type facts struct {
 	direct    bool   // UTF-8 may stand in the report as it is: its reader knows SMTPUTF8
 	whole     bool   // the message is returned, not only its header
 	eightBit  bool   // the part returned has octets beyond ASCII, and is sent as 8bit
+	lost      bool   // the message can not be read: nothing of it is returned
 	header    []byte // of the message
 	messageID string
 }
 
-func (w *Writer) examine(r *queue.Report) (*facts, error) {
+func (w *Writer) examine(r *queue.Report) *facts {
 	f := &facts{direct: !ascii(r.Envelope.ReversePath)}
 	f.global = f.direct || r.Envelope.UTF8
 	for _, rcpt := range r.Recipients {
@@ -109,22 +105,8 @@ func (w *Writer) examine(r *queue.Report) (*facts, error) {
 		}
 	}
 	f.whole = r.Size <= limit
-	body, err := r.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	f.header, err = readHeader(body)
-	if err != nil {
-		return nil, err
-	}
-	f.header = lines(f.header)
-	f.messageID = messageID(f.header)
-	f.eightBit = !ascii(string(f.header))
-	if f.whole && !f.eightBit {
-		if f.eightBit, err = beyondASCII(body); err != nil {
-			return nil, err
-		}
+	if err := f.read(r); err != nil {
+		f.lost, f.whole, f.eightBit, f.header = true, false, false, nil
 	}
 	if !f.global && !f.whole && f.eightBit {
 		// A header is not worth a report that some host can not take.
@@ -134,7 +116,27 @@ func (w *Writer) examine(r *queue.Report) (*facts, error) {
 	if f.global && !f.direct {
 		f.eightBit = false // it is encoded
 	}
-	return f, nil
+	return f
+}
+
+// read looks at the message.
+func (f *facts) read(r *queue.Report) error {
+	body, err := r.Open()
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	header, err := readHeader(body)
+	if err != nil {
+		return err
+	}
+	f.header = lines(header)
+	f.messageID = messageID(f.header)
+	f.eightBit = !ascii(string(f.header))
+	if f.whole && !f.eightBit {
+		f.eightBit, err = beyondASCII(body)
+	}
+	return err
 }
 
 // readHeader reads up to the empty line, or maxHeader octets, cut at the end of a line.
@@ -334,7 +336,7 @@ func diagnostic(o *queue.Outcome) string {
 }
 
 // returned writes the head of the last part, and gives the whole report.
-func (w *Writer) returned(p *page, r *queue.Report, f *facts) (io.Reader, error) {
+func (w *Writer) returned(p *page, r *queue.Report, f *facts) io.Reader {
 	contentType := "text/rfc822-headers"
 	switch {
 	case f.whole && f.global:
@@ -345,17 +347,24 @@ func (w *Writer) returned(p *page, r *queue.Report, f *facts) (io.Reader, error)
 		contentType = "message/global-headers"
 	}
 	end := "\r\n--" + p.boundary + "--\r\n"
-	if !f.whole {
+	var original io.ReadSeekCloser
+	if f.whole {
+		var err error
+		if original, err = r.Open(); err != nil {
+			f.lost = true
+		}
+	}
+	switch {
+	case f.lost:
+		p.WriteString(end[2:])
+		return &p.Buffer
+	case !f.whole:
 		p.part(contentType, "Header of the message")
 		p.content(string(f.header))
 		p.WriteString(end[2:])
-		return &p.Buffer, nil
+		return &p.Buffer
 	}
 	p.part(contentType, "The message")
-	original, err := r.Open()
-	if err != nil {
-		return nil, err
-	}
 	var content io.Reader = original
 	switch {
 	case f.global && !f.direct:
@@ -365,7 +374,7 @@ func (w *Writer) returned(p *page, r *queue.Report, f *facts) (io.Reader, error)
 		p.WriteString("Content-Transfer-Encoding: 8bit\r\n")
 	}
 	p.WriteString("\r\n")
-	return &closing{io.MultiReader(&p.Buffer, content, strings.NewReader(end)), original}, nil
+	return &closing{io.MultiReader(&p.Buffer, content, strings.NewReader(end)), original}
 }
 
 // closing is a report that reads the message it returns.

@@ -18,7 +18,8 @@ import (
 type delivery struct {
 	t     *Transport
 	a     *queue.Attempt
-	group []int // recipients, as indexes, that go to the same hosts
+	body  io.ReadSeeker // of the message; whoever reads it goes to its beginning first
+	group []int         // recipients, as indexes, that go to the same hosts
 
 	utf8Header bool // the header has octets beyond ASCII
 	eightBit   *bool
@@ -26,17 +27,12 @@ type delivery struct {
 
 // examine reads the header before anybody is bothered.
 func (d *delivery) examine() (queue.Outcome, bool) {
-	body, err := d.a.Open()
-	if err != nil {
-		return *failed(queue.Temporary, "4.3.0", "queued message can not be read"), false
-	}
-	defer body.Close()
 	limit := d.t.MaxReceived
 	if limit == 0 {
 		limit = defaultMaxReceived
 	}
 	h := &headerScan{limit: limit}
-	switch err := h.read(body); {
+	switch err := h.read(d.body); {
 	case errors.Is(err, errHops):
 		return *failed(queue.Permanent, "5.4.6", "message has gone through more than %d hosts: it loops", limit), false
 	case err != nil:
@@ -50,9 +46,8 @@ func (d *delivery) examine() (queue.Outcome, bool) {
 func (d *delivery) isEightBit() bool {
 	if d.eightBit == nil {
 		found := true // when in doubt
-		if body, err := d.a.Open(); err == nil {
-			found = beyondASCII(body)
-			body.Close()
+		if _, err := d.body.Seek(0, io.SeekStart); err == nil {
+			found = beyondASCII(d.body)
 		}
 		d.eightBit = &found
 	}
@@ -155,20 +150,18 @@ var errPrepare = errors.New("message could not be prepared")
 func (d *delivery) send(ctx context.Context, s *session, sent *watched) (*smtp.Result, error) {
 	env := d.envelope()
 	for range 3 {
-		body, err := d.a.Open()
-		if err != nil {
+		if _, err := d.body.Seek(0, io.SeekStart); err != nil {
 			return nil, fmt.Errorf("%w: %w", errPrepare, err)
 		}
-		sent.Reader = body
+		sent.Reader = d.body
 		if d.t.Prepare != nil {
-			if sent.Reader, err = d.t.Prepare(ctx, d.a, body); err != nil {
-				body.Close()
+			var err error
+			if sent.Reader, err = d.t.Prepare(ctx, d.a, d.body); err != nil {
 				return nil, fmt.Errorf("%w: %w", errPrepare, err)
 			}
 			env.Params.Size = 0
 		}
 		res, err := s.c.Send(ctx, env, sent)
-		body.Close()
 		var ext *smtp.ExtensionError
 		if !errors.As(err, &ext) || !d.without(ext.Extension, &env.Params) {
 			return res, err

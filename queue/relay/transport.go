@@ -147,7 +147,12 @@ func (t *Transport) Close() error {
 // Deliver implements queue.Transport.
 func (t *Transport) Deliver(ctx context.Context, a *queue.Attempt) []queue.Outcome {
 	outcomes := make([]queue.Outcome, len(a.Recipients))
-	d := &delivery{t: t, a: a}
+	body, err := a.Open()
+	if err != nil {
+		return a.All(*failed(queue.Temporary, "4.3.0", "queued message can not be read"))
+	}
+	defer body.Close()
+	d := &delivery{t: t, a: a, body: body}
 	if o, ok := d.examine(); !ok {
 		return a.All(o)
 	}
