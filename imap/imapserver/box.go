@@ -15,6 +15,7 @@ import (
 // keeps the newest version of the mailbox's index, which it alone makes.
 type box struct {
 	account *account
+	id      uint64 // of this process, never used again
 	key     string
 	mb      imap.Mailbox
 
@@ -34,7 +35,7 @@ type box struct {
 }
 
 func newBox(a *account, key string, mb imap.Mailbox) *box {
-	b := &box{account: a, key: key, mb: mb, keywords: newKeywordSets(), sleepers: make(map[*conn]struct{})}
+	b := &box{account: a, id: a.server.boxes.Add(1), key: key, mb: mb, keywords: newKeywordSets(), sleepers: make(map[*conn]struct{})}
 	b.cur.Store(&index{sets: b.keywords.sets})
 	return b
 }

@@ -23,6 +23,9 @@ type fetcher struct {
 	// extra has what the index does not: ids and save dates.
 	extra map[imap.UID]imap.Message
 
+	// rendered has, for each item, what prepare made of the message at hand.
+	rendered [][]byte
+
 	bodies  bool // an item needs the body
 	flags   bool // FLAGS is among the items
 	uid     bool // UID is
@@ -220,7 +223,7 @@ func (f *fetcher) one(ctx context.Context, num int, e *entry, withFlags bool) er
 		if i > 0 {
 			c.enc.SP()
 		}
-		f.item(ctx, &f.items[i], m, now, x)
+		f.item(ctx, i, m, now, x)
 	}
 	if withFlags {
 		f.implied(now, x)
@@ -247,21 +250,25 @@ func (f *fetcher) implied(e *entry, x *index) {
 
 var errUnknownEncoding = errors.New("unknown content transfer encoding")
 
-// prepare opens and parses what the items need of the body.
+// prepare makes what the items need of the body: it is opened when the cache does not know
+// better, and parsed as far as need be.
 func (f *fetcher) prepare(ctx context.Context, m *message) error {
-	if err := m.open(ctx); err != nil {
-		return err
+	if f.rendered == nil {
+		f.rendered = make([][]byte, len(f.items))
 	}
 	for i := range f.items {
 		it := &f.items[i]
 		var err error
 		switch it.kind {
-		case itemEnvelope:
-			err = m.parseHeader(ctx)
-		case itemBody, itemBodyStructure:
-			err = m.parse(ctx)
+		case itemEnvelope, itemBody, itemBodyStructure:
+			f.rendered[i], err = f.render(ctx, it.kind, m)
 		case itemSection:
-			_, _, _, err = m.section(ctx, it)
+			switch {
+			case len(it.fields) > 0:
+				f.rendered[i], err = f.headerFields(ctx, it, m)
+			default:
+				_, _, _, err = m.section(ctx, it)
+			}
 		case itemBinary, itemBinarySize:
 			if err = m.parse(ctx); err == nil {
 				if p := m.tree.Find(it.number); p != nil && len(it.number) > 0 && !p.IsMultipart() {
@@ -278,8 +285,54 @@ func (f *fetcher) prepare(ctx context.Context, m *message) error {
 	return nil
 }
 
-func (f *fetcher) item(ctx context.Context, it *fetchItem, m *message, e *entry, x *index) {
+// render returns ENVELOPE, BODY or BODYSTRUCTURE, from the cache if it has it.
+func (f *fetcher) render(ctx context.Context, kind itemKind, m *message) (b []byte, err error) {
+	cache := &f.c.server.cache
+	key := cacheKey{f.c.sel.box.id, m.uid, kind, f.c.rev2}
+	if b := cache.get(key); b != nil {
+		return b, nil
+	}
+	if kind == itemEnvelope {
+		if err := m.parseHeader(ctx); err != nil {
+			return nil, err
+		}
+		b = m.header.Envelope.AppendEnvelope(nil, key.utf8)
+	} else {
+		if err := m.parse(ctx); err != nil {
+			return nil, err
+		}
+		b = m.tree.AppendStructure(nil, kind == itemBodyStructure, key.utf8)
+	}
+	cache.put(key, slices.Clone(b)) // without room to grow
+	return b, nil
+}
+
+// headerFields returns HEADER.FIELDS, nil when there is no such header.
+func (f *fetcher) headerFields(ctx context.Context, it *fetchItem, m *message) ([]byte, error) {
+	if err := m.open(ctx); err != nil {
+		return nil, err
+	}
+	start, end := int64(0), m.body.Size() // the message's own header ends with a blank line
+	if len(it.number) > 0 {
+		var ok bool
+		var err error
+		if start, end, ok, err = m.section(ctx, it); err != nil || !ok {
+			return nil, err
+		}
+	}
+	b, err := mimetree.FilterHeader(m.body, start, end, it.fields, it.not)
+	if it.partial {
+		n := int64(len(b))
+		from := min(it.offset, n)
+		b = b[from : from+min(it.count, n-from)]
+	}
+	return b, err
+}
+
+// item writes the item at position i.
+func (f *fetcher) item(ctx context.Context, i int, m *message, e *entry, x *index) {
 	c := f.c
+	it := &f.items[i]
 	switch it.kind {
 	case itemFlags:
 		c.appendFlags(e, x)
@@ -302,12 +355,14 @@ func (f *fetcher) item(ctx context.Context, it *fetchItem, m *message, e *entry,
 		c.enc.Num(size)
 	case itemModSeq:
 		c.enc.Raw("(").Num(uint64(e.modSeq)).Raw(")")
-	case itemEnvelope:
-		c.enc.Bytes(m.header.Envelope.AppendEnvelope(nil, c.rev2))
-	case itemBody, itemBodyStructure:
-		c.enc.Bytes(m.tree.AppendStructure(nil, it.kind == itemBodyStructure, c.rev2))
+	case itemEnvelope, itemBody, itemBodyStructure:
+		c.enc.Bytes(f.rendered[i])
 	case itemSection:
-		f.section(ctx, it, m)
+		if b := f.rendered[i]; b != nil {
+			c.enc.Raw("{").Num(uint64(len(b))).Raw("}\r\n").Bytes(b)
+		} else {
+			f.section(ctx, it, m)
+		}
 	case itemEmailID:
 		if id := f.extra[e.uid].ID; id != "" {
 			c.enc.Raw("(").Raw(id).Raw(")")
@@ -329,20 +384,8 @@ func (f *fetcher) item(ctx context.Context, it *fetchItem, m *message, e *entry,
 func (f *fetcher) section(ctx context.Context, it *fetchItem, m *message) {
 	c := f.c
 	start, end, ok, err := m.section(ctx, it) // parsed before: it can not fail now
-	if !ok || err != nil {
+	if !ok || err != nil || len(it.fields) > 0 {
 		c.enc.Raw("NIL")
-		return
-	}
-	if len(it.fields) > 0 {
-		b, err := mimetree.FilterHeader(m.body, start, end, it.fields, it.not)
-		if err != nil {
-			b = nil
-		}
-		if it.partial {
-			from := min(it.offset, int64(len(b)))
-			b = b[from:min(from+min(it.count, int64(len(b))), int64(len(b)))]
-		}
-		c.enc.Raw("{").Num(uint64(len(b))).Raw("}\r\n").Bytes(b)
 		return
 	}
 	if it.partial {

@@ -132,12 +132,12 @@ func FuzzSearchText(f *testing.F) {
 		}
 		n := newNeedle(want)
 		text = strings.Repeat("-", 32<<10-max(min(pad, 200), 0)) + text
-		hit, err := n.inReader(strings.NewReader(text))
+		hit, err := n.inReader(new(scratch), strings.NewReader(text))
 		require.NoError(t, err)
-		require.Equal(t, n.in([]byte(text)), hit)
-		hit, err = n.inReader(iotest.HalfReader(strings.NewReader(text)))
+		require.Equal(t, n.in(new(scratch), []byte(text)), hit)
+		hit, err = n.inReader(new(scratch), iotest.HalfReader(strings.NewReader(text)))
 		require.NoError(t, err)
-		require.Equal(t, n.in([]byte(text)), hit)
+		require.Equal(t, n.in(new(scratch), []byte(text)), hit)
 	})
 }
 

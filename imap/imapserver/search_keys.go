@@ -41,8 +41,9 @@ type candidate struct {
 	ctx    context.Context
 	err    error
 
-	head    []byte // the header's octets
+	head    []byte // the header's octets, in scratch
 	hasHead bool
+	scratch scratch
 }
 
 func (m *candidate) reset(num int, uid imap.UID) {
@@ -187,7 +188,7 @@ func (p *searchParser) key() criterion {
 	case "SENTBEFORE", "SENTON", "SENTSINCE":
 		return p.dateKey(name[4:], costHeader, func(m *candidate) time.Time {
 			for value := range m.fields("Date") {
-				if t, err := mail.ParseDate(value); err == nil {
+				if t, err := mail.ParseDate(string(value)); err == nil {
 					return t
 				}
 			}

@@ -48,17 +48,30 @@ func (n needle) fold(out, b []byte) []byte {
 	return norm.NFKD.Append(out[:start], lower...)
 }
 
-func (n needle) in(b []byte) bool {
-	return len(n.text) == 0 || bytes.Contains(n.fold(nil, b), n.text)
+// scratch has the buffers of one search, used again for each message.
+type scratch struct {
+	head, value, line, folded, raw []byte
+}
+
+func (n needle) in(s *scratch, b []byte) bool {
+	if len(n.text) == 0 {
+		return true
+	}
+	s.folded = n.fold(s.folded[:0], b)
+	return bytes.Contains(s.folded, n.text)
 }
 
 // inReader looks through r, holding a block of it.
-func (n needle) inReader(r io.Reader) (bool, error) {
+func (n needle) inReader(s *scratch, r io.Reader) (bool, error) {
 	if len(n.text) == 0 {
 		return true, nil
 	}
-	raw := make([]byte, 0, 32<<10) // read, not yet folded
-	var folded []byte              // ends with what a match may begin in
+	if s.raw == nil {
+		s.raw = make([]byte, 0, 32<<10)
+	}
+	raw := s.raw[:0]       // read, not yet folded
+	folded := s.folded[:0] // ends with what a match may begin in
+	defer func() { s.folded = folded }()
 	for {
 		k, err := r.Read(raw[len(raw):cap(raw)])
 		raw = raw[:len(raw)+k]
@@ -116,7 +129,10 @@ func (m *candidate) header() []byte {
 	}
 	size := m.body.Size()
 	for want := int64(8 << 10); ; want *= 4 {
-		b := make([]byte, min(want, size, maxSearchedHeader))
+		if k := min(want, size, maxSearchedHeader); int64(cap(m.scratch.head)) < k {
+			m.scratch.head = make([]byte, k)
+		}
+		b := m.scratch.head[:min(want, size, maxSearchedHeader)]
 		n, err := m.body.ReadAt(b, 0)
 		if err != nil && err != io.EOF {
 			m.fail(err)
@@ -155,17 +171,18 @@ func (m *candidate) fail(err error) {
 	}
 }
 
-// fields yields the values of the header fields with a name, unfolded, not decoded.
-func (m *candidate) fields(name string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		eachField(m.header(), func(field, value string) bool {
-			return !equalFold(field, name) || yield(value)
+// fields yields the values of the header fields with a name, unfolded and decoded. A value
+// is valid until the next one.
+func (m *candidate) fields(name string) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		eachField(m.header(), func(field, value []byte) bool {
+			return len(field) != len(name) || !equalFold(string(field), name) || yield(m.scratch.decoded(value))
 		})
 	}
 }
 
-// eachField calls f with the fields of a header until it returns false.
-func eachField(header []byte, f func(name, value string) bool) {
+// eachField calls f with the fields of a header, as they stand there, until it returns false.
+func eachField(header []byte, f func(name, value []byte) bool) {
 	for len(header) > 0 {
 		end := 0
 		for { // a field goes on while lines begin with a blank
@@ -181,11 +198,7 @@ func eachField(header []byte, f func(name, value string) bool) {
 		}
 		name, value, ok := bytes.Cut(header[:end], []byte(":"))
 		header = header[end:]
-		if !ok {
-			continue
-		}
-		text := strings.NewReplacer("\r", "", "\n", "").Replace(string(value))
-		if !f(string(bytes.TrimRight(name, " \t")), strings.TrimSpace(text)) {
+		if ok && !f(bytes.TrimRight(name, " \t"), value) {
 			return
 		}
 	}
@@ -193,21 +206,28 @@ func eachField(header []byte, f func(name, value string) bool) {
 
 var words = mime.WordDecoder{CharsetReader: charset.Reader}
 
-// decodeWords decodes the encoded words of a header value (RFC 2047), or leaves it as it is.
-func decodeWords(s string) string {
-	if !strings.Contains(s, "=?") {
-		return s
+// decoded returns a field's value without folds and with its encoded words decoded
+// (RFC 2047); it is left as it is when they can not be.
+func (s *scratch) decoded(value []byte) []byte {
+	s.value = s.value[:0]
+	for _, c := range value {
+		if c != '\r' && c != '\n' {
+			s.value = append(s.value, c)
+		}
 	}
-	if decoded, err := words.DecodeHeader(s); err == nil {
-		return decoded
+	text := bytes.TrimSpace(s.value)
+	if bytes.Contains(text, []byte("=?")) {
+		if decoded, err := words.DecodeHeader(string(text)); err == nil {
+			return []byte(decoded)
+		}
 	}
-	return s
+	return text
 }
 
 func headerKey(field string, n needle) criterion {
 	return criterion{costHeader, func(m *candidate) bool {
 		for value := range m.fields(field) {
-			if n.in([]byte(decodeWords(value))) {
+			if n.in(&m.scratch, value) {
 				return true
 			}
 		}
@@ -220,7 +240,7 @@ func (m *candidate) contains(n needle, header bool) bool {
 	if !m.ready() {
 		return false
 	}
-	if header && n.inHeader(m.header()) {
+	if header && n.inHeader(&m.scratch, m.header()) {
 		return true
 	}
 	if err := m.parse(m.ctx); err != nil {
@@ -231,10 +251,11 @@ func (m *candidate) contains(n needle, header bool) bool {
 }
 
 // inHeader looks for n in all fields, names included.
-func (n needle) inHeader(header []byte) bool {
+func (n needle) inHeader(s *scratch, header []byte) bool {
 	hit := false
-	eachField(header, func(name, value string) bool {
-		hit = n.in([]byte(name + ": " + decodeWords(value)))
+	eachField(header, func(name, value []byte) bool {
+		s.line = append(append(append(s.line[:0], name...), ": "...), s.decoded(value)...)
+		hit = n.in(s, s.line)
 		return !hit
 	})
 	return hit
@@ -258,7 +279,7 @@ func (m *candidate) partContains(p *mimetree.Part, n needle) bool {
 			m.fail(err)
 			return false
 		}
-		return n.inHeader(head) || m.partContains(p.Message, n)
+		return n.inHeader(&m.scratch, head) || m.partContains(p.Message, n)
 	case !strings.EqualFold(p.Type, "text"):
 		return false
 	}
@@ -268,7 +289,7 @@ func (m *candidate) partContains(p *mimetree.Part, n needle) bool {
 			r = decoded
 		}
 	}
-	hit, err := n.inReader(r)
+	hit, err := n.inReader(&m.scratch, r)
 	if err != nil {
 		m.fail(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -81,12 +82,17 @@ type Server struct {
 	// a temporary file in SpoolDir. Zero means 256 KiB; an empty SpoolDir is os.TempDir.
 	SpoolBytes int64
 	SpoolDir   string
+	// CacheBytes bounds the memory for envelopes and structures of messages that were
+	// fetched, of all users together. Zero means 64 MiB; negative means none is kept.
+	CacheBytes int64
 
 	Logger *slog.Logger // nil: slog.Default()
 	Trace  *Trace       // nil: none
 
-	once sync.Once
-	net  netserve.Server
+	once  sync.Once
+	net   netserve.Server
+	cache cache
+	boxes atomic.Uint64 // the last box.id given out
 
 	mu        sync.Mutex
 	accounts  map[string]*account
@@ -122,6 +128,7 @@ func (s *Server) setUp() error {
 		s.net.MaxConns = max(orDefault(s.MaxConns, 10000), 0)
 		s.net.MaxConnsPerAddr = max(orDefault(s.MaxConnsPerAddr, 100), 0)
 		s.net.Logger = s.Logger
+		s.cache.limit = max(orDefault(s.CacheBytes, 64<<20), 0)
 		s.net.Refuse = func(c net.Conn, why error) {
 			_, _ = io.WriteString(c, "* BYE [LIMIT] "+why.Error()+"\r\n")
 		}
