@@ -48,19 +48,54 @@ func (d Dir) path(r Ref) string {
 // the message survives a power cut; until then no reader sees it. A message without flags
 // goes to new/, others to cur/. Fails without a trace when r fails or ctx ends.
 func (d Dir) Deliver(ctx context.Context, r io.Reader, flags string) (Ref, error) {
-	f, err := d.write(ctx, r)
+	base, err := d.Stage(ctx, r)
 	if err != nil {
 		return Ref{}, err
 	}
-	ref := Ref{Name: Name{Base: f.base()}, New: flags == ""}
+	ref, err := d.Commit(base, flags)
+	if err != nil {
+		d.Discard(base)
+	}
+	return ref, err
+}
+
+// Stage is the first half of Deliver: the message is on disk, in tmp/, where no reader looks,
+// under the base name returned. Who notes that name before Commit can tell after a crash
+// whether the message was delivered: Commit then reports fs.ErrNotExist. What is staged and
+// not committed within 36 hours is removed by CleanTmp.
+func (d Dir) Stage(ctx context.Context, r io.Reader) (base string, err error) {
+	f, err := d.write(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	return f.base(), nil
+}
+
+// Commit is the second half of Deliver.
+func (d Dir) Commit(base, flags string) (Ref, error) {
+	ref := Ref{Name: Name{Base: base}, New: flags == ""}
 	if flags != "" {
 		ref.Name = ref.Name.WithFlags(flags)
 	}
-	if err := os.Rename(f.path, d.path(ref)); err != nil {
-		os.Remove(f.path)
+	err := checkBase(base)
+	if err == nil {
+		err = os.Rename(d.staged(base), d.path(ref))
+	}
+	if err == nil {
+		err = atomicfile.SyncDir(filepath.Dir(d.path(ref)))
+	}
+	if err != nil {
 		return Ref{}, fmt.Errorf("maildir: deliver to %s: %w", d, err)
 	}
-	return ref, atomicfile.SyncDir(filepath.Dir(d.path(ref)))
+	return ref, nil
+}
+
+// Discard removes what Stage stored and Commit did not take.
+func (d Dir) Discard(base string) { _ = os.Remove(d.staged(base)) }
+
+func (d Dir) staged(base string) string {
+	name, _, _ := strings.Cut(base, ",")
+	return filepath.Join(string(d), "tmp", name)
 }
 
 // All yields the messages of new/ and cur/, in no particular order. What is not a message

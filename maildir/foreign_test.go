@@ -359,6 +359,17 @@ func TestDir(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, left)
 
+	base, err := d.Stage(tr.ctx, strings.NewReader("staged\r\n"))
+	require.NoError(t, err)
+	for range d.All() {
+		t.Error("a staged message is not visible")
+	}
+	ref, err = d.Commit(base, "S")
+	require.NoError(t, err)
+	assert.Equal(t, base, ref.Name.Base)
+	_, err = d.Commit(base, "S")
+	assert.ErrorIs(t, err, os.ErrNotExist, "committed before")
+
 	tr.write("tmp/old", "x")
 	tr.write("tmp/fresh", "x")
 	old := time.Now().Add(-37 * time.Hour)
