@@ -43,6 +43,7 @@ var (
 	replyNeedUTF8      = &Reply{Code: 553, Enhanced: EnhancedCode{5, 6, 7}, Text: "address needs SMTPUTF8"}
 	replyBadUTF8       = &Reply{Code: 501, Enhanced: EnhancedCode{5, 1, 7}, Text: "address is not UTF-8"}
 	replyTooBig        = &Reply{Code: 552, Enhanced: EnhancedCode{5, 3, 4}, Text: "message too big"}
+	replyHoldLong      = &Reply{Code: 501, Enhanced: EnhancedCode{5, 5, 4}, Text: "held back for too long"}
 	replyNeedTLS       = &Reply{Code: 530, Enhanced: EnhancedCode{5, 7, 0}, Text: "must issue STARTTLS first"}
 	replyNeedAuth      = &Reply{Code: 530, Enhanced: EnhancedCode{5, 7, 0}, Text: "authentication required"}
 	replyBinaryData    = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "BINARYMIME needs BDAT"}

@@ -18,7 +18,7 @@ type Envelope struct {
 
 	// Params go with MAIL. A message with UTF8, Body8Bit, BodyBinary, RequireTLS, HoldFor, HoldUntil
 	// or DeliverBy needs the extension (ExtensionError); what only reports
-	// or hints (DSN parameters, SIZE, AUTH, MT-PRIORITY, RRVS) is left out for a server without.
+	// or hints (DSN parameters, SIZE, AUTH, MT-PRIORITY, RRVS, SOLICIT) is left out for a server without.
 	Params MailParams
 
 	// To are the recipients. Their Verdict is not used.
@@ -187,6 +187,12 @@ func (c *Client) mailLine(from string, p *MailParams, utf8 bool) (string, error)
 	}
 	if !c.has("MT-PRIORITY") {
 		q.Priority = 0
+	}
+	if q.Solicit != "" && !validSolicit([]byte(q.Solicit)) {
+		return "", fmt.Errorf("%w: SOLICIT=%q", errArgument, q.Solicit)
+	}
+	if !c.has("NO-SOLICITING") {
+		q.Solicit = ""
 	}
 	b := append(append(append(make([]byte, 0, 128), "MAIL FROM:<"...), from...), '>')
 	return checkParams(string(q.appendTo(b)), q.Other)

@@ -209,7 +209,7 @@ func TestSendNeedsExtension(t *testing.T) {
 	}
 	// The rest is left out, and the session still stands.
 	res, err := c.Send(t.Context(), &smtp.Envelope{
-		Params: smtp.MailParams{Size: 5, Return: smtp.ReturnFull, EnvelopeID: "id", Auth: "<>", Priority: 3},
+		Params: smtp.MailParams{Size: 5, Return: smtp.ReturnFull, EnvelopeID: "id", Auth: "<>", Priority: 3, Solicit: "org.example:ADV"},
 		To:     []smtp.Recipient{{Address: "b@example.org", Params: smtp.RcptParams{Notify: smtp.NotifyNever, Original: "x@y"}}},
 	}, strings.NewReader("x"))
 	require.NoError(t, err)
@@ -230,6 +230,7 @@ func TestSendRefusesInjection(t *testing.T) {
 	bad(smtp.Envelope{To: to("")})
 	bad(smtp.Envelope{To: nil})
 	bad(smtp.Envelope{To: to("b@example.org> NOTIFY=NEVER")})
+	bad(smtp.Envelope{Params: smtp.MailParams{Solicit: "a SIZE=1"}, To: to("b@example.org")})
 	bad(smtp.Envelope{Params: smtp.MailParams{Other: []smtp.Param{{Key: "XFOO", Value: "1\r\nQUIT"}}}, To: to("b@example.org")})
 	bad(smtp.Envelope{Params: smtp.MailParams{Other: []smtp.Param{{Key: "XFOO X", Value: "1"}}}, To: to("b@example.org")})
 	_, err := c.Command(t.Context(), "NOOP\r\nQUIT")

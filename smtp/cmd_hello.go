@@ -69,11 +69,15 @@ func (c *conn) keywords(first string) string {
 	add(ExtDSN, "DSN")
 	add(ExtDeliverBy, "DELIVERBY")
 	if c.conf.ext&ExtFutureRelease != 0 {
-		const days = 30
-		add(0, "FUTURERELEASE ", strconv.Itoa(days*24*3600), " ", time.Now().UTC().AddDate(0, 0, days).Format(time.RFC3339))
+		add(0, "FUTURERELEASE ", strconv.Itoa(int(maxHold/time.Second)), " ", time.Now().UTC().Add(maxHold).Format(time.RFC3339))
 	}
 	add(ExtPriority, "MT-PRIORITY")
 	add(ExtValidSince, "RRVS")
+	if len(c.srv.NoSoliciting) > 0 {
+		add(ExtNoSoliciting, "NO-SOLICITING ", strings.Join(c.srv.NoSoliciting, ","))
+	} else {
+		add(ExtNoSoliciting, "NO-SOLICITING")
+	}
 	if c.conf.maxRcpts < 1e6 {
 		add(ExtLimits, "LIMITS RCPTMAX=", strconv.Itoa(c.conf.maxRcpts))
 	}

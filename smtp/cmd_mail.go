@@ -3,8 +3,12 @@ package smtp
 import (
 	"bytes"
 	"context"
+	"time"
 	"unicode/utf8"
 )
+
+// maxHold is how long a message may be kept back by FUTURERELEASE, as announced (RFC 4865, 4).
+const maxHold = 30 * 24 * time.Hour
 
 // cutPath takes "FROM:<path>" apart. One space behind the colon is forgiven.
 func cutPath(arg []byte, keyword string) (mailbox, params []byte, ok, syntax bool) {
@@ -68,9 +72,18 @@ func (c *conn) mail(ctx context.Context, arg []byte) *Reply {
 		tx.Params = MailParams{}
 		return r
 	}
+	if p := &tx.Params; p.HoldFor > maxHold || !p.HoldUntil.IsZero() && time.Until(p.HoldUntil) > maxHold {
+		*p = MailParams{}
+		return replyHoldLong
+	}
 	if tx.Params.Size > c.conf.maxMessage {
 		tx.Params = MailParams{}
 		return replyTooBig
+	}
+	if word := unsolicited(c.srv.NoSoliciting, tx.Params.Solicit); word != "" {
+		tx.Params = MailParams{}
+		c.refused = true
+		return &Reply{Code: 550, Enhanced: EnhancedCode{5, 7, 1}, Text: "SOLICITATION " + word + " is not wanted here"}
 	}
 	tx.Session = &c.sess
 	tx.From = intern(tx.From, mailbox)

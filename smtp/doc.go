@@ -29,6 +29,7 @@
 //	2852       | DELIVERBY                               | on request, handed over | yes
 //	6710       | MT-PRIORITY                             | on request, handed over | yes
 //	7293       | RRVS                                    | on request, handed over | yes
+//	3865       | NO-SOLICITING                           | on request; what the server does not want is refused | yes
 //	—          | XCLIENT                                 | from trusted addresses | by Command
 //
 // "On request" means that Server.Extensions names it: the Handler must keep what it promises.

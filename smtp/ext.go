@@ -19,6 +19,7 @@ const (
 	ExtPriority                             // RFC 6710, MT-PRIORITY
 	ExtValidSince                           // RFC 7293, RRVS
 	ExtLimits                               // RFC 9422
+	ExtNoSoliciting                         // RFC 3865, with Server.NoSoliciting
 
 	// DefaultExtensions are those that ask nothing more of a Handler than to store
 	// octets. The others promise something to the sender that only the Handler can

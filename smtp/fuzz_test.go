@@ -263,7 +263,7 @@ func FuzzPath(f *testing.F) {
 
 func FuzzMailParams(f *testing.F) {
 	for _, s := range []string{
-		" SIZE=12 BODY=8BITMIME SMTPUTF8 RET=FULL ENVID=a+2Bb AUTH=<> REQUIRETLS", " HOLDFOR=60 BY=-1;NT MT-PRIORITY=-9 X=1",
+		" SIZE=12 BODY=8BITMIME SMTPUTF8 RET=FULL ENVID=a+2Bb AUTH=<> REQUIRETLS SOLICIT=a:B,c-d_e.f", " HOLDFOR=60 BY=-1;NT MT-PRIORITY=-9 X=1",
 		" HOLDUNTIL=2030-01-01T00:00:00Z AUTH=e+3Dmc2@example.com", " SIZE=99999999999999999999",
 	} {
 		f.Add([]byte(s))

@@ -65,6 +65,10 @@ type MailParams struct {
 	// Priority is MT-PRIORITY, -9 to 9, higher first (RFC 6710).
 	Priority int
 
+	// Solicit names the kinds of solicitation that the message is, such as "org.example:ADV", between
+	// commas (RFC 3865, 2.3).
+	Solicit string
+
 	// Other holds parameters the Server's AllowParam let through, in order.
 	Other []Param
 }

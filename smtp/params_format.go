@@ -56,6 +56,9 @@ func (p *MailParams) appendTo(b []byte) []byte {
 	if p.Priority != 0 {
 		b = strconv.AppendInt(append(b, " MT-PRIORITY="...), int64(p.Priority), 10)
 	}
+	if p.Solicit != "" {
+		b = append(append(b, " SOLICIT="...), p.Solicit...)
+	}
 	return appendParams(b, p.Other)
 }
 

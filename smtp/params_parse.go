@@ -140,6 +140,9 @@ func (r paramReader) mail(b []byte, p *MailParams) *Reply {
 		case eqFold(key, "MT-PRIORITY") && r.ext&ExtPriority != 0:
 			bit = 512
 			p.Priority, ok = parsePriority(value)
+		case eqFold(key, "SOLICIT") && r.ext&ExtNoSoliciting != 0:
+			bit = 1024
+			p.Solicit, ok = string(value), validSolicit(value)
 		default:
 			o, reply := r.private("MAIL", key, value, p.Other)
 			if reply != nil {

@@ -59,6 +59,11 @@ type Server struct {
 	// are ruled by TLS and Authenticator.
 	Extensions Extensions
 
+	// NoSoliciting are the kinds of solicitation, such as "org.example:ADV", that are refused
+	// when a client declares its message to be one (RFC 3865); they are announced, if Extensions
+	// has ExtNoSoliciting. What single recipients don't want is up to the Handler.
+	NoSoliciting []string
+
 	// Keywords are further lines of the EHLO reply, for private extensions. AllowParam
 	// is asked about parameters of MAIL and RCPT (verb) that are not known here, key in upper case;
 	// those it allows are handed over in Params.Other. Nil allows none.

@@ -187,6 +187,7 @@ func newServer(t testing.TB, kind string, h smtp.Handler) *smtp.Server {
 	case "full":
 		s.Extensions = ^smtp.Extensions(0)
 		s.Keywords = []string{"X-PRIVATE 1"}
+		s.NoSoliciting = []string{"org.example:ADV", "net.example:ADLT"}
 		s.AllowParam = func(verb, key, value string) bool { return key == "XFOO" }
 		s.Expand = func(context.Context, *smtp.Session, string) (*smtp.Reply, error) {
 			return &smtp.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 1, 5}, Text: "a@example.org\nb@example.org"}, nil
