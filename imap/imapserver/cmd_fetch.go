@@ -364,7 +364,7 @@ func (f *fetcher) item(ctx context.Context, i int, m *message, e *entry, x *inde
 			f.section(ctx, it, m)
 		}
 	case itemEmailID:
-		if id := f.extra[e.uid].ID; id != "" {
+		if id := f.extra[e.uid].ID; isObjectID(id) {
 			c.enc.Raw("(").Raw(id).Raw(")")
 		} else {
 			c.enc.Raw("NIL")

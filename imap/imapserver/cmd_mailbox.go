@@ -38,7 +38,7 @@ func (c *conn) cmdCreate(ctx context.Context) reply {
 	}
 	r := ok("created")
 	if mb, err := c.account.store.Open(ctx, name); err == nil {
-		if st, err := mb.State(ctx); err == nil && st.ID != "" {
+		if st, err := mb.State(ctx); err == nil && isObjectID(st.ID) {
 			r.code = "MAILBOXID (" + st.ID + ")" // RFC 8474, 4.1
 		}
 		_ = mb.Close()
@@ -199,7 +199,7 @@ func (c *conn) writeStatus(ctx context.Context, name string, items statusItems) 
 		case "HIGHESTMODSEQ":
 			n = uint64(st.HighestModSeq)
 		}
-		if item == "MAILBOXID" && st.ID == "" {
+		if item == "MAILBOXID" && !isObjectID(st.ID) {
 			continue
 		}
 		if !first {
@@ -220,4 +220,15 @@ func (c *conn) writeStatus(ctx context.Context, name string, items statusItems) 
 	}
 	c.enc.Raw(")").CRLF()
 	return nil
+}
+
+// isObjectID reports whether an id that a store gave can be shown (RFC 8474, 7: objectid).
+func isObjectID(id string) bool {
+	for i := range len(id) {
+		c := id[i]
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return id != "" && len(id) <= 255
 }

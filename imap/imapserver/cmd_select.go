@@ -126,7 +126,7 @@ func (c *conn) describe(x *index) {
 	c.enc.Raw("* OK [UIDVALIDITY ").Num(uint64(x.state.UIDValidity)).Raw("] UIDs are valid").CRLF()
 	c.enc.Raw("* OK [UIDNEXT ").Num(uint64(x.state.UIDNext)).Raw("] the next UID, at least").CRLF()
 	c.enc.Raw("* OK [HIGHESTMODSEQ ").Num(uint64(x.state.HighestModSeq)).Raw("] the last change").CRLF()
-	if x.state.ID != "" {
+	if isObjectID(x.state.ID) {
 		c.enc.Raw("* OK [MAILBOXID (").Raw(x.state.ID).Raw(")] its id").CRLF()
 	}
 	if c.rev2 {

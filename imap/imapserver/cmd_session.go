@@ -281,7 +281,7 @@ func (c *conn) authenticate(ctx context.Context, command, mech string, initial [
 	}
 	c.account, c.identity, c.state = a, identity, authenticated
 	c.limits()
-	c.log = c.log.With(slog.String("session_user", identity))
+	c.log = c.log.With(slog.String("identity", identity))
 	c.log.LogAttrs(ctx, slog.LevelInfo, "logged in", slog.String("mech", mech))
 	return reply{status: "OK", code: "CAPABILITY " + strings.Join(c.capabilities(), " "), text: "logged in"}
 }

@@ -173,7 +173,7 @@ func (c *conn) finish(ctx context.Context, tag, name string, r reply) error {
 		if r.cause != nil && r.status != "BAD" {
 			level = slog.LevelWarn
 		}
-		c.log.LogAttrs(ctx, level, "command failed", slog.String("identity", c.identity), slog.String("command", name),
+		c.log.LogAttrs(ctx, level, "command failed", slog.String("command", name),
 			slog.String("result", r.status), slog.String("text", r.text), slog.Any("err", r.cause))
 	}
 	if errors.Is(r.cause, errLost) {

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/mailblocks/mailblocks/imap"
@@ -282,11 +284,13 @@ func (k *keywordSets) number(f imap.Flags) (uint32, error) {
 	if len(words) == 0 {
 		return 0, nil
 	}
-	only := imap.MakeFlags(0, words)
-	key := only.String()
+	key := strings.Join(words, "\x00")
 	if n, ok := k.numbers[key]; ok {
 		return n, nil
 	}
+	only := imap.MakeFlags(0, slices.DeleteFunc(slices.Clone(words), func(w string) bool {
+		return !imap.Flag(w).Valid() // would break the syntax of what we send
+	}))
 	if len(k.sets) >= maxKeywordSets {
 		return 0, fmt.Errorf("more than %d different sets of keywords in one mailbox", maxKeywordSets)
 	}

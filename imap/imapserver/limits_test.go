@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -342,4 +345,41 @@ func TestSessionsShare(t *testing.T) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	assert.Len(t, a.boxes, 1)
+}
+
+func TestCapabilitiesAndTrace(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	note := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, fmt.Sprintf(format, args...))
+	}
+	ended := make(chan struct{})
+	ts := newServer(t, func(s *Server) {
+		s.Capabilities = func(identity string, caps []string) []string {
+			return slices.DeleteFunc(caps, func(c string) bool { return identity == "ann" && c == "IDLE" })
+		}
+		s.Trace = &Trace{
+			CommandDone:  func(_ context.Context, command, result string, _ time.Duration) { note("%s %s", command, result) },
+			SessionStart: func(context.Context, netip.AddrPort) { note("start") },
+			SessionEnd:   func(_ context.Context, _ netip.AddrPort, cause error) { note("end %v", cause); close(ended) },
+			Login: func(_ context.Context, _ netip.AddrPort, mech, identity string, err error) {
+				note("login %s %q %v", mech, identity, err)
+			},
+		}
+	})
+	play(t, ts.player(), "S~ \\* OK .*\nC: a LOGIN ann wrong\nS~ a NO .*\nC: b LOGIN ann secret\nS~ b OK .*ENABLE NAMESPACE.*\nC: c UID NOOP\nS~ c BAD .*\nC: d LOGOUT\nS* \\* .*\nS~ d OK .*\nS. closed")
+	<-ended
+	assert.Equal(t, []string{"start", `login PLAIN "" wrong password`, "LOGIN NO", `login PLAIN "ann" <nil>`, "LOGIN OK", "? BAD", "LOGOUT OK", "end <nil>"}, seen)
+}
+
+// A store may hold keywords and ids that IMAP cannot show.
+func TestOddKeywordsAreNotShown(t *testing.T) {
+	k := newKeywordSets()
+	e, err := k.entry(imap.Message{UID: 1, Flags: imap.MakeFlags(imap.Seen, []string{"good", "b)d", "a b"})})
+	require.NoError(t, err)
+	assert.Equal(t, `(\Seen good)`, (&index{sets: k.sets}).flags(&e).String())
+	assert.False(t, isObjectID("a b") || isObjectID("") || isObjectID("a)"))
+	assert.True(t, isObjectID("F1-x_Y"))
 }

@@ -171,7 +171,9 @@ func (c *conn) writeFlagLists(x *index) {
 		keywords := slices.Clone(x.state.Keywords)
 		slices.Sort(keywords)
 		for _, k := range keywords {
-			c.enc.SP().Raw(k)
+			if imap.Flag(k).Valid() {
+				c.enc.SP().Raw(k)
+			}
 		}
 	}
 	c.enc.Raw("* FLAGS (")

@@ -206,7 +206,7 @@ func (s *Server) serve(ctx context.Context, nc *netserve.Conn, implicitTLS bool)
 	if err != nil && !errors.Is(err, io.EOF) {
 		level = slog.LevelInfo
 	}
-	log.LogAttrs(ctx, level, "session ended", slog.String("identity", c.identity), slog.Any("err", err))
+	c.log.LogAttrs(ctx, level, "session ended", slog.Any("err", err))
 	if t := s.Trace; t != nil && t.SessionEnd != nil {
 		t.SessionEnd(ctx, remote, err)
 	}
