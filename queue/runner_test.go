@@ -176,8 +176,8 @@ func TestRunFiveDays(t *testing.T) {
 	})
 }
 
-// TestRunDeadRoute: a route that is down costs its messages no attempts; they are warned about and given up in time, though
-// only one at a time is tried.
+// TestRunDeadRoute: a route that is down costs its messages no attempts; they are warned about and
+// given up in time, though only one at a time is tried.
 func TestRunDeadRoute(t *testing.T) {
 	down := queue.Outcome{Result: queue.RouteDown, Text: "connection refused"}
 	inWorld(t, always(down), nil, func(w *world) {

@@ -3,10 +3,10 @@
 //	reports := &dsn.Writer{Hostname: "mx.example.org"}
 //	runner := queue.Runner{Store: store, Transport: relay, Report: reports.Report}
 //
-// A report is a multipart/report message of three parts: a text for people, the delivery status
-// for programs, and the message it is about, or its header. It is written as it is read: the message that is returned is never held in
-// memory. When an address is not ASCII, or the message was sent with SMTPUTF8, the report takes the
-// form of RFC 6533.
+// A report is a multipart/report message of three parts: a text for people, the delivery status for
+// programs, and the message it is about, or its header. It is written as it is read: the message that
+// is returned is never held in memory. When an address is not ASCII, or the message was sent with
+// SMTPUTF8, the report takes the form of RFC 6533.
 //
 //	RFC   section, feature                                         here
 //	3461  4.3 RET; 6.2 only failures return the whole message      yes

@@ -14,7 +14,8 @@ import (
 )
 
 // A Handler is an smtp.Handler that puts messages into a queue. It accepts every sender and every
-// recipient: embed it, or wrap it, and refuse in Mail and Rcpt those that are not to be served, or it is an open relay.
+// recipient: embed it, or wrap it, and refuse in Mail and Rcpt those that are not to be served, or it
+// is an open relay.
 type Handler struct {
 	smtp.Base
 

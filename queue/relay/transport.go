@@ -48,8 +48,8 @@ type Transport struct {
 	// makes the domain RouteDown.
 	Security func(ctx context.Context, domain string, mx resolver.MX, secure bool) (Security, error)
 
-	// Client is what connections are made with: timeouts, Dial, Chunking, Log. Its Hello, LMTP, TLSPolicy, TLS and Auth
-	// are set here.
+	// Client is what connections are made with: timeouts, Dial, Chunking, Log. Its Hello, LMTP,
+	// TLSPolicy, TLS and Auth are set here.
 	Client smtp.ClientOptions
 
 	// Prepare, if not nil, gives what is sent in place of a message: with a signature

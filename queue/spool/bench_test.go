@@ -26,8 +26,9 @@ func benchMessage(n int64, body []byte) queue.Message {
 	}
 }
 
-// BenchmarkEnqueue measures durable accepts of 4 KiB messages, and beside them what the disk can do: syncs per second of one
-// writer that appends as many octets at a time as one message, and as a group of all the parallel callers'.
+// BenchmarkEnqueue measures durable accepts of 4 KiB messages, and beside them what the disk can do:
+// syncs per second of one writer that appends as many octets at a time as one message, and as a group
+// of all the parallel callers'.
 func BenchmarkEnqueue(b *testing.B) {
 	body := bytes.Repeat([]byte("A line of text, as there are many.\r\n"), 114)
 	for _, parallel := range []int{1, 16, 50} {
@@ -121,8 +122,8 @@ func BenchmarkCycle(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 }
 
-// BenchmarkRestart opens a spool with many queued messages and leases the first (-restart sets how many), and measures
-// the heap each of them takes.
+// BenchmarkRestart opens a spool with many queued messages and leases the first (-restart sets how
+// many), and measures the heap each of them takes.
 func BenchmarkRestart(b *testing.B) {
 	dir := b.TempDir()
 	s, err := Open(dir, nil)

@@ -18,7 +18,7 @@ import (
 func TestStore(t *testing.T) {
 	for name, o := range map[string]*spool.Options{
 		"defaults":        nil,
-		"small segments":  {SegmentSize: 1 << 20},
+		"small segments":  {SegmentSize: 128 << 10},
 		"bodies in files": {SmallBody: -1, SegmentSize: 1 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
