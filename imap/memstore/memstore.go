@@ -62,15 +62,9 @@ func (s *Storage) isLevel(name string) bool {
 	return false
 }
 
-// find returns the mailbox called name. s.mu is held.
-func (s *Storage) find(name string) (*box, error) {
-	if b := s.boxes[name]; b != nil {
-		return b, nil
-	}
-	if s.isLevel(name) {
-		return nil, fmt.Errorf("memstore: %q: %w", name, imap.ErrNotSelectable)
-	}
-	return nil, fmt.Errorf("memstore: %q: %w", name, imap.ErrNoMailbox)
+// fail says what was attempted, and on which mailbox.
+func fail(what, name string, err error) error {
+	return fmt.Errorf("memstore: %s %q: %w", what, name, err)
 }
 
 // store is a handle on a Storage; it has nothing to release.
@@ -109,21 +103,24 @@ func (s store) Mailboxes(ctx context.Context) iter.Seq2[imap.MailboxInfo, error]
 func (s store) Open(ctx context.Context, name string) (imap.Mailbox, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b, err := s.find(name)
-	if err != nil {
-		return nil, err
+	b := s.boxes[name]
+	switch {
+	case b == nil && s.isLevel(name):
+		return nil, fail("open", name, imap.ErrNotSelectable)
+	case b == nil:
+		return nil, fail("open", name, imap.ErrNoMailbox)
 	}
 	return &mailbox{storage: s.Storage, box: b}, nil
 }
 
 func (s store) Create(ctx context.Context, name string, opts *imap.CreateOptions) error {
 	if err := imap.CheckName(name); err != nil {
-		return fmt.Errorf("memstore: create %q: %w", name, err)
+		return fail("create", name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.boxes[name] != nil {
-		return fmt.Errorf("memstore: create %q: %w", name, imap.ErrMailboxExists)
+		return fail("create", name, imap.ErrMailboxExists)
 	}
 	if opts == nil {
 		opts = new(imap.CreateOptions)
@@ -138,11 +135,11 @@ func (s store) Delete(ctx context.Context, name string) error {
 	b := s.boxes[name]
 	switch {
 	case name == imap.Inbox:
-		return fmt.Errorf("memstore: delete the Inbox: %w", imap.ErrBadName)
+		return fail("delete", name, imap.ErrBadName)
 	case b == nil && s.isLevel(name):
-		return fmt.Errorf("memstore: delete %q: %w", name, imap.ErrHasChildren)
+		return fail("delete", name, imap.ErrHasChildren)
 	case b == nil:
-		return fmt.Errorf("memstore: delete %q: %w", name, imap.ErrNoMailbox)
+		return fail("delete", name, imap.ErrNoMailbox)
 	}
 	delete(s.boxes, name)
 	b.deleted = true
@@ -152,22 +149,22 @@ func (s store) Delete(ctx context.Context, name string) error {
 
 func (s store) Rename(ctx context.Context, old, new string) error {
 	if err := imap.CheckName(new); err != nil {
-		return fmt.Errorf("memstore: rename to %q: %w", new, err)
+		return fail("rename to", new, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.boxes[old] == nil && !s.isLevel(old):
-		return fmt.Errorf("memstore: rename %q: %w", old, imap.ErrNoMailbox)
+		return fail("rename", old, imap.ErrNoMailbox)
 	case s.boxes[new] != nil || s.isLevel(new):
-		return fmt.Errorf("memstore: rename to %q: %w", new, imap.ErrMailboxExists)
+		return fail("rename to", new, imap.ErrMailboxExists)
 	case old == imap.Inbox:
 		inbox, b := s.boxes[old], s.newBox("")
 		s.boxes[new] = b
 		inbox.copyTo(b, imap.AllUIDs, true)
 		return nil
 	case strings.HasPrefix(new, old+"/"):
-		return fmt.Errorf("memstore: rename %q below itself: %w", old, imap.ErrBadName)
+		return fail("rename below itself", old, imap.ErrBadName)
 	}
 	// Open handles hold the box, not its name, and follow it.
 	for name := range maps.Clone(s.boxes) {
@@ -181,7 +178,7 @@ func (s store) Rename(ctx context.Context, old, new string) error {
 
 func (s store) Subscribe(ctx context.Context, name string, on bool) error {
 	if err := imap.CheckName(name); err != nil {
-		return fmt.Errorf("memstore: subscribe to %q: %w", name, err)
+		return fail("subscribe to", name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
