@@ -23,7 +23,7 @@ type conn struct {
 	srv  *Server
 	conf *config
 	sess Session
-	peer netip.Addr // the connection's own, whatever XCLIENT says
+	peer netip.Addr // as a PROXY header told, or the connection's own, whatever XCLIENT says
 
 	tx      Transaction
 	inTx    bool    // tx was given to Mail and not yet to Reset
@@ -74,6 +74,9 @@ func (s *Server) handle(ctx context.Context, nc *netserve.Conn) {
 	}
 	c.peer = c.sess.Remote.Addr()
 	c.sess.Conn.Remote, c.sess.Conn.Local = nc.RemoteAddr(), nc.LocalAddr()
+	if p, ok := below(nc.Conn).(carried); ok {
+		c.sess.Conn.Remote, c.sess.Conn.Local = p.Carrier().RemoteAddr(), p.Carrier().LocalAddr()
+	}
 	if a, ok := nc.LocalAddr().(*net.TCPAddr); ok {
 		c.sess.Local = a.AddrPort()
 	}
@@ -85,6 +88,14 @@ func (s *Server) handle(ctx context.Context, nc *netserve.Conn) {
 		cause = nil
 	}
 	c.finish(ctx, cause)
+}
+
+// below returns the connection that TLS runs on, or c.
+func below(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c
 }
 
 // serve runs the session, and says why it ended. A panic ends it with 421.

@@ -30,7 +30,8 @@
 //	6710       | MT-PRIORITY                             | on request, handed over | yes
 //	7293       | RRVS                                    | on request, handed over | yes
 //	3865       | NO-SOLICITING                           | on request; what the server does not want is refused | yes
-//	—          | XCLIENT                                 | from trusted addresses | by Command
+//	—          | XCLIENT                                 | from trusted addresses | yes
+//	—          | PROXY, versions 1 and 2                 | package smtp/proxyproto | no
 //
 // "On request" means that Server.Extensions names it: the Handler must keep what it promises.
 // Mechanisms for AUTH stand in package smtp/saslauth, or come from any Authenticator.

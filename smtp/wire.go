@@ -48,6 +48,10 @@ type wire struct {
 	rawErr  error
 }
 
+// carried is a connection that only pretends to other addresses than those of the connection below,
+// as proxyproto.Conn does.
+type carried interface{ Carrier() net.Conn }
+
 func (w *wire) init(c *netserve.Conn, writeTimeout time.Duration) {
 	w.lim, w.writeTimeout = c, writeTimeout
 	w.setConn(c.Conn)

@@ -12,6 +12,9 @@ import (
 // rawConn returns a way to wait for conn to become readable before a buffer is borrowed
 // for it, or nil.
 func rawConn(conn net.Conn) syscall.RawConn {
+	if c, ok := conn.(carried); ok {
+		conn = c.Carrier()
+	}
 	switch c := conn.(type) {
 	case *net.TCPConn:
 		if raw, err := c.SyscallConn(); err == nil {
