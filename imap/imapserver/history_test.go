@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/maildir"
 )
 
 // viewer is a client that keeps its own sequence view from nothing but what it is told,
@@ -238,44 +240,57 @@ func (v *viewer) append(rnd *rand.Rand) error {
 // TestRandomHistory has sessions do random things to one mailbox, at once. At checkpoints
 // each session's view, made of what it was told, must be what the mailbox holds.
 func TestRandomHistory(t *testing.T) {
-	const sessions, rounds, steps = 6, 12, 40
 	for _, seed := range []uint64{1, 2, 3} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			ts := newServer(t, nil)
-			viewers := make([]*viewer, sessions)
-			for i := range viewers {
-				v := ts.viewer("ann")
-				if i%3 == 1 {
-					require.NoError(t, v.do("ENABLE CONDSTORE"))
-				}
-				if i%3 == 2 {
-					require.NoError(t, v.do("ENABLE QRESYNC"))
-				}
-				require.NoError(t, v.do("SELECT INBOX"))
-				require.NoError(t, v.do("UID FETCH 1:* (FLAGS)"))
-				v.qresync = i%3 == 2
-				viewers[i] = v
-			}
-			for round := range rounds {
-				var wg sync.WaitGroup
-				errs := make([]error, sessions)
-				for i, v := range viewers {
-					rnd := rand.New(rand.NewPCG(seed, uint64(round*100+i)))
-					wg.Go(func() {
-						for range steps {
-							if errs[i] = v.step(rnd); errs[i] != nil {
-								return
-							}
-						}
-					})
-				}
-				wg.Wait()
-				for _, err := range errs {
-					require.NoError(t, err)
-				}
-				checkpoint(t, viewers)
-			}
+			randomHistory(t, seed, 12, 40, newServer(t, nil))
 		})
+	}
+}
+
+// TestRandomHistoryOfTwoServers does the same through two servers that know of each other
+// only through the Maildir that both of them serve.
+func TestRandomHistoryOfTwoServers(t *testing.T) {
+	root := t.TempDir()
+	overMaildir := func(s *Server) {
+		s.Login = func(context.Context, string) (imap.Store, error) { return maildir.Open(root, nil) }
+	}
+	randomHistory(t, 1, 5, 15, newServer(t, overMaildir), newServer(t, overMaildir))
+}
+
+func randomHistory(t *testing.T, seed uint64, rounds, steps int, servers ...*testServer) {
+	const sessions = 6
+	viewers := make([]*viewer, sessions)
+	for i := range viewers {
+		v := servers[i%len(servers)].viewer("ann")
+		if i/2%3 == 1 {
+			require.NoError(t, v.do("ENABLE CONDSTORE"))
+		}
+		if i/2%3 == 2 {
+			require.NoError(t, v.do("ENABLE QRESYNC"))
+		}
+		require.NoError(t, v.do("SELECT INBOX"))
+		require.NoError(t, v.do("UID FETCH 1:* (FLAGS)"))
+		v.qresync = i/2%3 == 2
+		viewers[i] = v
+	}
+	for round := range rounds {
+		var wg sync.WaitGroup
+		errs := make([]error, sessions)
+		for i, v := range viewers {
+			rnd := rand.New(rand.NewPCG(seed, uint64(round*100+i)))
+			wg.Go(func() {
+				for range steps {
+					if errs[i] = v.step(rnd); errs[i] != nil {
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+		checkpoint(t, viewers)
 	}
 }
 
