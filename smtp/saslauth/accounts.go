@@ -25,7 +25,8 @@ var errSyntax = errors.New("saslauth: malformed response")
 // ErrCredentials for a refusal; any other error is trouble of ours, which the server answers
 // as temporary.
 type Accounts struct {
-	// Password checks a password: PLAIN and LOGIN.
+	// Password checks a password: PLAIN and LOGIN. Both come prepared, see Prepare: so should
+	// be what they are compared with.
 	Password func(ctx context.Context, user, password string) (identity string, err error)
 
 	// Scram looks up what SCRAM needs, for the hash "SHA-1" or "SHA-256". For an unknown user

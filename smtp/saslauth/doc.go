@@ -7,7 +7,8 @@
 //
 //	RFC        | what                                         | done
 //	4422       | SASL                                         | yes
-//	4616       | PLAIN                                        | yes; names and passwords are compared as sent, without SASLprep
+//	4616       | PLAIN                                        | yes
+//	4013       | SASLprep                                     | yes, of what comes by PLAIN and LOGIN
 //	—          | LOGIN                                        | yes
 //	5802, 7677 | SCRAM-SHA-1, SCRAM-SHA-256, and -PLUS        | yes
 //	9266       | channel binding tls-exporter                 | yes

@@ -6,15 +6,19 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
 )
 
-// HashPassword returns the bcrypt hash of a password ("$2a$..."), as htpasswd makes them. Passwords of
+// HashPassword returns the bcrypt hash of a password ("$2a$..."), as htpasswd makes them, once it is
+// prepared, see Prepare. Passwords of
 // more than 72 octets are an error.
 func HashPassword(password string) (string, error) {
+	password, err := Prepare(password)
+	if err != nil {
+		return "", err
+	}
 	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
 	if err != nil {
 		return "", fmt.Errorf("saslauth: %w", err)
@@ -56,7 +60,17 @@ func CheckPassword(lookup func(ctx context.Context, user string) (hash, identity
 // Static makes Accounts of passwords in the clear, by user name: PLAIN, LOGIN and SCRAM. It is meant for
 // tests and for the first start of a server. The map is copied.
 func Static(passwords map[string]string) (*Accounts, error) {
-	passwords = maps.Clone(passwords)
+	prepared := make(map[string]string, len(passwords))
+	for user, password := range passwords {
+		var err1, err2 error
+		if user, err1 = Prepare(user); err1 == nil {
+			prepared[user], err2 = Prepare(password)
+		}
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+	}
+	passwords = prepared
 	type key struct{ hash, user string }
 	creds := make(map[key]ScramCredentials, 2*len(passwords))
 	for user, password := range passwords {

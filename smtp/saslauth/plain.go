@@ -25,12 +25,28 @@ func (p *plain) Next(response []byte) ([]byte, bool, error) {
 	if len(parts) != 3 || len(parts[1]) == 0 || len(parts[2]) == 0 || !acceptable(parts...) {
 		return nil, false, errSyntax
 	}
-	user := string(parts[1])
-	identity, err := p.a.Password(p.ctx, user, string(parts[2]))
+	as, err := Prepare(string(parts[0]))
 	if err != nil {
-		return nil, false, classify(err)
+		return nil, false, err
 	}
-	return nil, true, p.finish(user, identity, string(parts[0]))
+	user, identity, err := p.password(parts[1], parts[2])
+	if err != nil {
+		return nil, false, err
+	}
+	return nil, true, p.finish(user, identity, as)
+}
+
+// password checks a name and a password as they came.
+func (x *exchange) password(name, pass []byte) (user, identity string, err error) {
+	if user, err = Prepare(string(name)); err != nil {
+		return "", "", err
+	}
+	prepared, err := Prepare(string(pass))
+	if err != nil {
+		return "", "", err
+	}
+	identity, err = x.a.Password(x.ctx, user, prepared)
+	return user, identity, classify(err)
 }
 
 func acceptable(parts ...[]byte) bool {
@@ -62,11 +78,11 @@ func (l *login) Next(response []byte) ([]byte, bool, error) {
 		l.user = bytes.Clone(response)
 		return []byte("Password:"), false, nil
 	case 2:
-		identity, err := l.a.Password(l.ctx, string(l.user), string(response))
+		user, identity, err := l.password(l.user, response)
 		if err != nil {
-			return nil, false, classify(err)
+			return nil, false, err
 		}
-		return nil, true, l.finish(string(l.user), identity, "")
+		return nil, true, l.finish(user, identity, "")
 	}
 	return nil, false, errSyntax
 }

@@ -87,6 +87,38 @@ func TestPlainAndLogin(t *testing.T) {
 	}
 }
 
+// What is typed differently and looks the same is the same (RFC 4013, 3), in names and passwords.
+func TestPrepare(t *testing.T) {
+	for in, want := range map[string]string{
+		"wonder land~": "wonder land~", "I\u00ADX": "IX", "user": "user", "USER": "USER", "\u00AA": "a", "\u2168": "IX", "a\u00A0b": "a b",
+		"\u0007": "", "\u0627\u0031": "", "\u00AD": "", "tab\t": "", "\u0000": "",
+	} {
+		got, err := saslauth.Prepare(in)
+		assert.Equal(t, want, got, "%q", in)
+		assert.Equal(t, want == "", err != nil, "%q", in)
+	}
+	a, err := saslauth.Static(map[string]string{"j\u00FCrgen": "\u2168 lives"})
+	require.NoError(t, err)
+	for _, response := range []string{"\x00j\u00FCrgen\x00IX lives", "ju\u0308rgen\x00ju\u0308rgen\x00I\u00ADX\u00A0lives"} {
+		got, _, err := exchange(a, "PLAIN", nil, []byte(response))
+		require.NoError(t, err)
+		assert.Equal(t, "j\u00FCrgen", got)
+	}
+	got, _, err := exchange(a, "LOGIN", nil, []byte("ju\u0308rgen"), []byte("IX lives"))
+	require.NoError(t, err)
+	assert.Equal(t, "j\u00FCrgen", got)
+	for _, response := range []string{"\x00j\u00FCrgen\x00IX\u0007lives", "\x00\u0007\x00IX lives", "\u0007\x00j\u00FCrgen\x00IX lives"} {
+		_, _, err = exchange(a, "PLAIN", nil, []byte(response))
+		assert.Error(t, err)
+	}
+	_, err = saslauth.Static(map[string]string{"a": "\u0007"})
+	assert.Error(t, err)
+	_, err = saslauth.HashPassword("\u0007")
+	assert.Error(t, err)
+	_, err = saslauth.NewScramCredentials("SHA-1", "\u0007", 0)
+	assert.Error(t, err)
+}
+
 func TestUnknownUserLooksLikeWrongPassword(t *testing.T) {
 	a := static(t)
 	_, _, wrong := exchange(a, "PLAIN", nil, []byte("\x00alice\x00x"))
@@ -271,7 +303,7 @@ func tlsPair(t *testing.T) (server, client tls.ConnectionState, cert *x509.Certi
 func TestScram(t *testing.T) {
 	a := static(t)
 	server, client, cert := tlsPair(t)
-	a.Certificate = func(*tls.ConnectionState) *x509.Certificate { return cert }
+	a.Certificate = saslauth.OneCertificate(tls.Certificate{Certificate: [][]byte{cert.Raw}})
 	exporter, err := scram.NewTLSExporterBinding(&client)
 	require.NoError(t, err)
 	endpoint, err := scram.NewTLSServerEndpointBinding(&client)

@@ -32,7 +32,7 @@ type ScramCredentials struct {
 }
 
 // NewScramCredentials derives credentials from a password with a random salt; the hash is "SHA-1"
-// or "SHA-256". Fewer iterations than DefaultIterations are raised to that.
+// or "SHA-256". The password is prepared, see Prepare. Fewer iterations than DefaultIterations are raised to that.
 func NewScramCredentials(hash, password string, iterations int) (ScramCredentials, error) {
 	new, ok := scramHash(hash)
 	if !ok {
@@ -40,6 +40,10 @@ func NewScramCredentials(hash, password string, iterations int) (ScramCredential
 	}
 	c := ScramCredentials{Salt: make([]byte, 16), Iterations: max(iterations, DefaultIterations)}
 	if _, err := rand.Read(c.Salt); err != nil {
+		return ScramCredentials{}, err
+	}
+	password, err := Prepare(password)
+	if err != nil {
 		return ScramCredentials{}, err
 	}
 	salted, err := pbkdf2.Key(new, password, c.Salt, c.Iterations, new().Size())
@@ -177,6 +181,17 @@ func (s *scramServer) lookup(user string) (scram.StoredCredentials, error) {
 		StoredKey:  c.StoredKey,
 		ServerKey:  c.ServerKey,
 	}, nil
+}
+
+// OneCertificate makes an Accounts.Certificate for servers that show the same certificate on all connections.
+// With several (by name, or one for each kind of key) the embedder must tell them apart: crypto/tls does
+// not say which it has shown.
+func OneCertificate(cert tls.Certificate) func(*tls.ConnectionState) *x509.Certificate {
+	leaf := cert.Leaf
+	if leaf == nil && len(cert.Certificate) > 0 {
+		leaf, _ = x509.ParseCertificate(cert.Certificate[0])
+	}
+	return func(*tls.ConnectionState) *x509.Certificate { return leaf }
 }
 
 // canBind reports whether any channel binding is to be had.
