@@ -70,7 +70,7 @@ func (f *fixture) awaitWake(watched imap.Mailbox, change func(), rule string) {
 	}()
 	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
-	again := time.NewTicker(200 * time.Millisecond)
+	again := time.NewTicker(30 * time.Millisecond)
 	defer again.Stop()
 	for {
 		change()

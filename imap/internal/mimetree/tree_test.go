@@ -303,6 +303,13 @@ func FuzzParse(f *testing.F) {
 			require.NoError(t, err)
 			require.Empty(t, rest)
 		}
+		for _, number := range [][]uint32{nil, {1}, {2}, {1, 1}, {1, 1, 1}, {2, 1}, {1, 2}, {9}} {
+			for _, text := range []Text{Whole, Header, Body, MIME} {
+				if start, end, ok := p.Section(number, text); ok {
+					require.True(t, 0 <= start && start <= end && end <= int64(len(msg)), "%v %d: %d to %d", number, text, start, end)
+				}
+			}
+		}
 		h, err := ParseHeader(strings.NewReader(string(msg)), int64(len(msg)))
 		require.NoError(t, err)
 		require.Equal(t, p.Envelope, h.Envelope)
