@@ -94,12 +94,27 @@ func (c *conn) authFailed(ctx context.Context, mech string, err error) *Reply {
 	}
 	c.refused = true
 	c.srv.failures.add(c.sess.Remote.Addr(), time.Now())
-	if c.authFail++; c.authFail >= c.conf.maxAuth {
+	c.authFail++
+	c.holdBack(ctx)
+	if c.authFail >= c.conf.maxAuth {
 		if c.reply(r, false) == nil {
 			return replyAuthLimit
 		}
 	}
 	return r
+}
+
+// holdBack makes a client that fails to authenticate wait, longer each time: guessing becomes slow.
+func (c *conn) holdBack(ctx context.Context) {
+	if c.conf.authDelay <= 0 || c.flush() != nil {
+		return
+	}
+	wait := time.NewTimer(min(c.conf.authDelay<<min(c.authFail-1, 16), 30*time.Second))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+	}
 }
 
 // wireError marks an error of the connection, not of the exchange.

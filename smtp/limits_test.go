@@ -328,6 +328,24 @@ func TestAuthFailuresByAddress(t *testing.T) {
 	try("C: AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=\nS: 454 4.7.0 too many failures, try again later\n")
 }
 
+// Each failure of a session is answered later than the one before.
+func TestAuthFailureDelay(t *testing.T) {
+	s := newServer(t, "auth", &testHandler{})
+	s.AuthFailureDelay, s.MaxAuthFailures = 0, 10
+	bubble(t, s, func(t *testing.T, l *pipes) {
+		conn := l.dial()
+		play(t, conn, opening)
+		for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+			begin := time.Now()
+			play(t, conn, "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 5.7.8 authentication failed\n")
+			assert.Equal(t, want*time.Second, time.Since(begin))
+		}
+		begin := time.Now()
+		play(t, conn, "C: AUTH PLAIN ====\nS: 501 5.5.2 not base64\nC: AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=\nS: 235 2.7.0 authenticated\n")
+		assert.Zero(t, time.Since(begin))
+	})
+}
+
 // around is a middleware that acts before and after each phase, and can replace results.
 type around struct {
 	smtp.Pass

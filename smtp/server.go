@@ -118,6 +118,10 @@ type Server struct {
 	// refused to it (454). Zero means 3 and 30; negative means no limit.
 	MaxAuthFailures, MaxAuthFailuresPerAddress int
 
+	// AuthFailureDelay is how long a client waits for the answer to its first failed AUTH; twice as long
+	// for the second, and so on, up to 30 seconds. Zero means 1 second; negative means no wait.
+	AuthFailureDelay time.Duration
+
 	// CommandTimeout is how long to wait for the next command, DataTimeout for the next
 	// piece of a message. They are kept coarsely: a wait ends between one and two times
 	// them. Zero means 5 and 3 minutes (RFC 5321, 4.5.3.2.7).
@@ -163,6 +167,7 @@ type config struct {
 	command, data, message   time.Duration
 	minRate                  int64
 	write, handshake         time.Duration
+	authDelay                time.Duration
 	trace                    Trace
 	params                   paramReader
 }
@@ -232,6 +237,9 @@ func (s *Server) setup() {
 		c.minRate = max(int64(s.MinDataRate), 0)
 		if s.MinDataRate == 0 {
 			c.minRate = 100
+		}
+		if c.authDelay = s.AuthFailureDelay; c.authDelay == 0 {
+			c.authDelay = time.Second
 		}
 		c.write = orDefault(s.WriteTimeout, time.Minute)
 		c.handshake = orDefault(s.HandshakeTimeout, 30*time.Second)

@@ -206,9 +206,11 @@ func newServer(t testing.TB, kind string, h smtp.Handler) *smtp.Server {
 	case "auth":
 		s.Authenticator = plainAuth{}
 		s.InsecureAuth = true
+		s.AuthFailureDelay = -1
 	case "submission":
 		s.Mode = smtp.ModeSubmission
 		s.Authenticator = plainAuth{}
+		s.AuthFailureDelay = -1
 		s.TLS = serverTLS(t)
 	case "tls":
 		s.TLS = serverTLS(t)

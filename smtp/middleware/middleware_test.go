@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -88,6 +89,122 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestFixSender(t *testing.T) {
+	for in, want := range map[string]string{
+		"From: A <a@example.org>\r\n\r\nx":                                         "",
+		"From: a@EXAMPLE.org\r\nSender: a@example.org\r\n\r\nx":                    "",
+		"From: b@example.org\r\nSender: <a@example.org>\r\n\r\nx":                  "",
+		"From: b@example.org\r\n\r\nSender: b":                                     "Sender: <a@example.org>\r\nFrom: b@example.org\r\n\r\nSender: b",
+		"From: a@example.org, b@example.org\r\n\r\nx":                              "Sender: <a@example.org>\r\nFrom: a@example.org, b@example.org\r\n\r\nx",
+		"From: b@example.org\r\nSender:\r\n b@example.org\r\nTo: c\r\n\r\nx":       "Sender: <a@example.org>\r\nFrom: b@example.org\r\nTo: c\r\n\r\nx",
+		"Sender: b@example.org\r\nFrom: a@example.org\r\n\r\nx":                    "From: a@example.org\r\n\r\nx",
+		"From: ((((\r\n\r\nx":                                                      "Sender: <a@example.org>\r\nFrom: ((((\r\n\r\nx",
+		"\r\nx":                                                                    "Sender: <a@example.org>\r\n\r\nx",
+		"From: a@example.org\r\nSENDER : b@example.org\r\nsender: c@d\r\nA: b\r\n": "From: a@example.org\r\nA: b\r\n",
+	} {
+		if want == "" {
+			want = in
+		}
+		k := &keep{}
+		tx := transaction()
+		tx.Session.Identity = "a@example.org"
+		_, err := smtp.Chain(k, middleware.FixSender(nil)).Data(t.Context(), tx, iotest.HalfReader(strings.NewReader(in)))
+		require.NoError(t, err)
+		assert.Equal(t, want, k.got)
+	}
+	k, tx, in := &keep{}, transaction(), "From: b@example.org\r\n\r\nx"
+	_, err := smtp.Chain(k, middleware.FixSender(nil)).Data(t.Context(), tx, strings.NewReader(in))
+	require.NoError(t, err)
+	assert.Equal(t, in, k.got, "nobody authenticated")
+	tx.Session.Identity = "alice"
+	_, err = smtp.Chain(k, middleware.FixSender(nil)).Data(t.Context(), tx, strings.NewReader(in))
+	require.NoError(t, err)
+	assert.Equal(t, in, k.got, "not an address")
+	down := errors.New("down")
+	_, err = smtp.Chain(k, middleware.FixSender(func(context.Context, string) (string, error) { return "", down })).Data(t.Context(), tx, strings.NewReader(in))
+	assert.ErrorIs(t, err, down)
+}
+
+func TestMaxRecipients(t *testing.T) {
+	h := smtp.Chain(&keep{}, middleware.MaxRecipients(func(tx *smtp.Transaction) int {
+		if tx.Session.Identity != "" {
+			return -1
+		}
+		return 2
+	}))
+	tx := transaction()
+	require.NoError(t, h.Rcpt(t.Context(), tx, tx.Recipients[0]))
+	tx.Recipients = append(tx.Recipients, tx.Recipients[0])
+	require.Equal(t, 452, code(h.Rcpt(t.Context(), tx, tx.Recipients[0])))
+	tx.Session.Identity = "alice"
+	require.NoError(t, h.Rcpt(t.Context(), tx, tx.Recipients[0]))
+}
+
+func TestMaxSessions(t *testing.T) {
+	h := smtp.Chain(&keep{}, middleware.MaxSessions(1))
+	as := func(identity string) *smtp.Transaction {
+		tx := transaction()
+		tx.Session.Identity = identity
+		return tx
+	}
+	first, second, other, nobody := as("alice"), as("alice"), as("bob"), as("")
+	for range 2 {
+		require.NoError(t, h.Mail(t.Context(), first))
+	}
+	require.Equal(t, 421, code(h.Mail(t.Context(), second)))
+	h.Close(t.Context(), second.Session, nil) // counted for nothing
+	require.Equal(t, 421, code(h.Mail(t.Context(), as("alice"))))
+	require.NoError(t, h.Mail(t.Context(), other))
+	for range 2 {
+		require.NoError(t, h.Mail(t.Context(), nobody))
+	}
+	first.Session.Identity = "carol" // XCLIENT
+	require.NoError(t, h.Mail(t.Context(), first))
+	require.NoError(t, h.Mail(t.Context(), second))
+	require.Equal(t, 421, code(h.Mail(t.Context(), as("carol"))))
+	h.Close(t.Context(), first.Session, nil)
+	require.NoError(t, h.Mail(t.Context(), as("carol")))
+}
+
+func TestConnectionRate(t *testing.T) {
+	h := smtp.Chain(&keep{}, middleware.RateLimit(middleware.Limits{Connections: middleware.Rate{N: 2, Per: time.Minute}, Now: func() time.Time { return time.Unix(1e9, 0) }}))
+	s := transaction().Session
+	for range 2 {
+		require.NoError(t, h.Connect(t.Context(), s))
+	}
+	require.Equal(t, 421, code(h.Connect(t.Context(), s)))
+	s.Remote = netip.MustParseAddrPort("192.0.2.2:1")
+	require.NoError(t, h.Connect(t.Context(), s))
+}
+
+func TestTrace(t *testing.T) {
+	type mark struct{}
+	var spans []string
+	inner := func(next smtp.Handler) smtp.Handler {
+		return middleware.Trace(func(ctx context.Context, phase string, s *smtp.Session, tx *smtp.Transaction) (context.Context, func(error)) {
+			assert.Equal(t, "seen", ctx.Value(mark{}), phase)
+			return ctx, func(error) {}
+		})(next)
+	}
+	h := smtp.Chain(&keep{rcpt: &smtp.Reply{Code: 550, Text: "no"}}, middleware.Trace(
+		func(ctx context.Context, phase string, s *smtp.Session, tx *smtp.Transaction) (context.Context, func(error)) {
+			return context.WithValue(ctx, mark{}, "seen"), func(err error) { spans = append(spans, fmt.Sprint(phase, tx != nil, code(err))) }
+		}), inner)
+	tx := transaction()
+	s := tx.Session
+	require.NoError(t, h.Connect(t.Context(), s))
+	require.NoError(t, h.Hello(t.Context(), s, "x"))
+	_, err := h.Auth(t.Context(), s, "PLAIN")
+	require.Error(t, err)
+	_, err = h.Verify(t.Context(), s, "x")
+	require.NoError(t, err)
+	require.NoError(t, h.Mail(t.Context(), tx))
+	require.Error(t, h.Rcpt(t.Context(), tx, tx.Recipients[0]))
+	_, err = h.Data(t.Context(), tx, strings.NewReader(""))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"connectfalse 0", "hellofalse 0", "authfalse 504", "verifyfalse 0", "mailtrue 0", "rcpttrue 550", "datatrue 0"}, spans)
 }
 
 func TestHeaderErrorsPass(t *testing.T) {

@@ -21,6 +21,9 @@ type Limits struct {
 	Messages   Rate // MAIL
 	Recipients Rate // RCPT
 
+	// Connections is counted by address always, and those beyond are sent away (421 4.7.0).
+	Connections Rate
+
 	// Entries bounds the memory: so many keys are counted. Zero means 100,000. When
 	// they are used up, those are forgotten whose rate has recovered, then all.
 	Entries int
@@ -29,7 +32,7 @@ type Limits struct {
 	Now func() time.Time
 }
 
-// RateLimit refuses MAIL and RCPT beyond the limits for now (450 4.7.1).
+// RateLimit refuses connections, MAIL and RCPT beyond the limits for now (MAIL and RCPT with 450 4.7.1).
 func RateLimit(l Limits) smtp.Middleware {
 	if l.Entries <= 0 {
 		l.Entries = 100_000
@@ -37,15 +40,22 @@ func RateLimit(l Limits) smtp.Middleware {
 	if l.Now == nil {
 		l.Now = time.Now
 	}
-	messages, recipients := newBuckets(l, l.Messages), newBuckets(l, l.Recipients)
+	messages, recipients, connections := newBuckets(l, l.Messages), newBuckets(l, l.Recipients), newBuckets(l, l.Connections)
 	return func(next smtp.Handler) smtp.Handler {
-		return rateLimit{smtp.Pass{Handler: next}, messages, recipients}
+		return rateLimit{smtp.Pass{Handler: next}, messages, recipients, connections}
 	}
 }
 
 type rateLimit struct {
 	smtp.Pass
-	messages, recipients *buckets
+	messages, recipients, connections *buckets
+}
+
+func (h rateLimit) Connect(ctx context.Context, s *smtp.Session) error {
+	if !h.connections.take(keyOf(&smtp.Session{Remote: s.Remote})) {
+		return &smtp.Reply{Code: 421, Enhanced: smtp.EnhancedCode{4, 7, 0}, Text: "too many connections, try again later"}
+	}
+	return h.Pass.Connect(ctx, s)
 }
 
 var tooFast = &smtp.Reply{Code: 450, Enhanced: smtp.EnhancedCode{4, 7, 1}, Text: "too fast, try again later"}
