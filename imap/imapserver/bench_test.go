@@ -3,6 +3,7 @@ package imapserver
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/maildir"
 )
 
 // benchClient sends commands and reads to their end, nothing more.
@@ -53,8 +55,12 @@ func (c *benchClient) do(t testing.TB, command string) (n int) {
 	}
 }
 
-// bulk fills ann's Inbox with n realistic messages.
-func (ts *testServer) bulk(n int) {
+// bulk fills a store's Inbox with n realistic messages.
+func bulk(b *testing.B, store imap.Store, n int) {
+	b.Helper()
+	mb, err := store.Open(b.Context(), imap.Inbox)
+	require.NoError(b, err)
+	defer mb.Close()
 	for i := 0; i < n; {
 		var batch []imap.NewMessage
 		for ; len(batch) < 500 && i < n; i++ {
@@ -64,13 +70,30 @@ func (ts *testServer) bulk(n int) {
 			}
 			batch = append(batch, m)
 		}
-		ts.fill("ann", "INBOX", batch...)
+		_, err := mb.Append(b.Context(), batch)
+		require.NoError(b, err)
 	}
 }
 
 func BenchmarkCommands(b *testing.B) {
-	ts := newServer(b, nil)
-	ts.bulk(20000)
+	b.Run("Memory", func(b *testing.B) {
+		ts := newServer(b, nil)
+		bulk(b, ts.accounts.storage("ann").Open(), 20000)
+		benchmarkCommands(b, ts)
+	})
+	b.Run("Maildir", func(b *testing.B) {
+		root := b.TempDir()
+		store, err := maildir.Open(root, nil)
+		require.NoError(b, err)
+		bulk(b, store, 20000)
+		require.NoError(b, store.Close())
+		benchmarkCommands(b, newServer(b, func(s *Server) {
+			s.Login = func(context.Context, string) (imap.Store, error) { return maildir.Open(root, nil) }
+		}))
+	})
+}
+
+func benchmarkCommands(b *testing.B, ts *testServer) {
 	c := ts.benchClient(true)
 	c.do(b, "SELECT INBOX")
 	for _, bc := range []struct{ name, command string }{
@@ -128,7 +151,7 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkIdleSession reports the memory of sessions that idle at a mailbox of 20,000.
 func BenchmarkIdleSession(b *testing.B) {
 	ts := newServer(b, func(s *Server) { s.MaxConnsPerAddr = -1 })
-	ts.bulk(20000)
+	bulk(b, ts.accounts.storage("ann").Open(), 20000)
 	var before, after runtime.MemStats
 	open := func() {
 		c := ts.benchClient(true)

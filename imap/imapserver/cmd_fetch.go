@@ -26,13 +26,14 @@ type fetcher struct {
 	// rendered has, for each item, what prepare made of the message at hand.
 	rendered [][]byte
 
-	bodies  bool // an item needs the body
-	flags   bool // FLAGS is among the items
-	uid     bool // UID is
-	modSeq  bool // MODSEQ is
-	missing bool // a message is gone
-	failed  error
-	binary  error // a transfer encoding that nobody knows
+	bodies    bool // an item needs the body
+	structure bool // BODY or BODYSTRUCTURE is among the items
+	flags     bool // FLAGS is
+	uid       bool // UID is
+	modSeq    bool // MODSEQ is
+	missing   bool // a message is gone
+	failed    error
+	binary    error // a transfer encoding that nobody knows
 }
 
 // seenBatch is how many messages get \Seen at once: a client that goes away in the middle
@@ -84,7 +85,7 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 	if err != nil {
 		return c.failed(err)
 	}
-	f := &fetcher{c: c, items: items, cur: cur, flags: has(itemFlags), uid: uid || has(itemUID), modSeq: changedSince > 0 || has(itemModSeq)}
+	f := &fetcher{c: c, items: items, cur: cur, structure: has(itemBody) || has(itemBodyStructure), flags: has(itemFlags), uid: uid || has(itemUID), modSeq: changedSince > 0 || has(itemModSeq)}
 	if vanished {
 		// "*" reaches to the last UID there was: that message may be what vanished.
 		known := set
@@ -134,14 +135,17 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 		}
 		if len(unseen) > 0 {
 			op := imap.FlagOp{Action: imap.FlagsAdd, Flags: imap.NewFlags(imap.FlagSeen)}
-			if _, err := s.box.mb.SetFlags(ctx, unseen, op, 0); err != nil {
+			_, err := s.box.mb.SetFlags(ctx, unseen, op, 0)
+			switch {
+			case notAllowed(err): // reading is, all the same
+				unseen = nil
+			case err != nil:
 				return err
+			default:
+				if f.cur, err = s.box.refresh(ctx); err != nil {
+					return err
+				}
 			}
-			cur, err := s.box.refresh(ctx)
-			if err != nil {
-				return err
-			}
-			f.cur = cur
 		}
 		if f.flags || len(unseen) > 0 {
 			c.tellKeywords(f.cur)
@@ -293,6 +297,11 @@ func (f *fetcher) render(ctx context.Context, kind itemKind, m *message) (b []by
 		return b, nil
 	}
 	if kind == itemEnvelope {
+		if f.structure {
+			if err := m.parse(ctx); err != nil { // once for both
+				return nil, err
+			}
+		}
 		if err := m.parseHeader(ctx); err != nil {
 			return nil, err
 		}

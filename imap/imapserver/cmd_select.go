@@ -244,7 +244,7 @@ func (c *conn) cmdClose(ctx context.Context) reply {
 	}
 	s := c.sel
 	if !s.readOnly {
-		if err := s.box.mb.Expunge(ctx, imap.AllUIDs, true); err != nil && !errors.Is(err, imap.ErrNoMailbox) {
+		if err := s.box.mb.Expunge(ctx, imap.AllUIDs, true); err != nil && !errors.Is(err, imap.ErrNoMailbox) && !notAllowed(err) {
 			return c.failed(err)
 		}
 		s.box.dirty.Store(true)

@@ -272,3 +272,9 @@ func (c *conn) failed(err error) reply {
 		return reply{status: "NO", code: "UNAVAILABLE", text: "internal error", cause: err}
 	}
 }
+
+// notAllowed reports whether the user may not do what was tried. What a command does on the
+// side is then left out, and the command goes on.
+func notAllowed(err error) bool {
+	return errors.Is(err, imap.ErrReadOnly) || errors.Is(err, imap.ErrNoPermission)
+}

@@ -22,8 +22,9 @@ import (
 const (
 	maxLine          = 64 << 10
 	maxCommand       = 1 << 20
-	maxLineBefore    = 8 << 10
-	maxCommandBefore = 16 << 10
+	maxLineBefore    = 24 << 10 // tokens of OAuth and Kerberos are long
+	maxCommandBefore = 32 << 10
+	maxLiteralBefore = 4 << 10
 	// maxSkipped bounds what is read and dropped of a command that is refused.
 	maxSkipped       = 16 << 20
 	maxSkippedBefore = 64 << 10
@@ -87,11 +88,10 @@ func newConn(s *Server, nc *netserve.Conn, remote netip.AddrPort, log *slog.Logg
 
 // limits sets the bounds on commands for the session's state.
 func (c *conn) limits() {
-	c.dec.MaxLine, c.dec.MaxCommand = maxLine, maxCommand
+	c.dec.MaxLine, c.dec.MaxCommand, c.dec.MaxLiteral = maxLine, maxCommand, maxCommand
 	if c.state == notAuthenticated {
-		c.dec.MaxLine, c.dec.MaxCommand = maxLineBefore, maxCommandBefore
+		c.dec.MaxLine, c.dec.MaxCommand, c.dec.MaxLiteral = maxLineBefore, maxCommandBefore, maxLiteralBefore
 	}
-	c.dec.MaxLiteral = c.dec.MaxCommand
 }
 
 // input reads from the client while a command is under way, with a bound on each wait. The

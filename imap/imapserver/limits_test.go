@@ -65,7 +65,7 @@ S: c BAD [TOOBIG] literal too big
 S: * BYE [TOOBIG] literal too big
 S. closed
 `)
-	play(t, ts.player(), "S~ \\* OK .*\nC: a NOOP "+strings.Repeat("x", 20000)+"\nS: * BAD [TOOBIG] command too long\nC: b NOOP\nS~ b OK .*")
+	play(t, ts.player(), "S~ \\* OK .*\nC: a NOOP "+strings.Repeat("x", 40000)+"\nS: * BAD [TOOBIG] command too long\nC: b NOOP\nS~ b OK .*")
 	play(t, ts.player(), "S~ \\* OK .*\nC: a ID "+strings.Repeat("(", 7000)+"\nS~ a BAD .*\nC: b NOOP\nS~ b OK .*")
 	play(t, ts.player(), "S~ \\* OK .*\n"+strings.Repeat("C: a LOGIN ann wrong\nS~ a NO .*\n", 1)+"C: b LOGIN ann wrong\nS: * BYE too many failed logins\nS~ b NO .*\nS. closed")
 	play(t, ts.player(), "S~ \\* OK .*\n"+strings.Repeat("C: a NONSENSE\nS: a BAD no such command\n", 8)+"S: * BYE too many bad commands\nS. closed")
@@ -278,8 +278,20 @@ type failingMailbox struct {
 	f failing
 }
 
+func (m failingMailbox) SetFlags(ctx context.Context, set imap.UIDSet, op imap.FlagOp, since imap.ModSeq) (imap.UIDSet, error) {
+	return nil, imap.ErrNoPermission
+}
+
+func (m failingMailbox) Expunge(context.Context, imap.UIDSet, bool) error {
+	return imap.ErrNoPermission
+}
+
 func (m failingMailbox) Unwrap() imap.Mailbox                              { return m.Mailbox }
 func (m failingMailbox) Body(context.Context, imap.UID) (imap.Body, error) { return m.f.body() }
+
+type plainBody struct{ *strings.Reader }
+
+func (plainBody) Close() error { return nil }
 
 type tornBody struct{ size int64 }
 
@@ -318,6 +330,26 @@ S: c NO [UNAVAILABLE] internal error
 `)
 	set(func() (imap.Body, error) { return tornBody{1000}, nil })
 	play(t, p, "C: d FETCH 1 ENVELOPE\nS: d NO [UNAVAILABLE] internal error")
+	// Who may not set \Seen or expunge may read and close all the same.
+	set(func() (imap.Body, error) { return plainBody{strings.NewReader("Subject: x\r\n\r\nbody\r\n")}, nil })
+	play(t, p, `
+C: f1 SELECT INBOX
+S* \* .*
+S~ f1 OK .*
+C: f2 FETCH 1 BODY[TEXT]
+S: * 1 FETCH (BODY[TEXT] {6}
+S: body
+S: )
+S: f2 OK fetched
+C: f3 STORE 1 +FLAGS (\Seen)
+S: f3 NO [NOPERM] permission denied
+C: f4 CLOSE
+S: f4 OK closed
+C: f5 EXAMINE INBOX
+S* \* .*
+S~ f5 OK .*
+`)
+	set(func() (imap.Body, error) { return tornBody{1000}, nil })
 	// Octets that were announced but cannot be read end the connection: nothing is made up.
 	play(t, p, "C: e FETCH 1 BODY[]\nS. closed")
 	set(func() (imap.Body, error) { panic("a bug in the store") })
