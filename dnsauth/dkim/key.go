@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mailblocks/mailblocks/dnsauth/internal/signing"
 	"github.com/mailblocks/mailblocks/dnsauth/internal/taglist"
 )
 
@@ -76,9 +77,6 @@ func ParseKey(text string) (*Key, error) {
 	return k, nil
 }
 
-// maxKeyBits bounds the work that one verification can cause.
-const maxKeyBits = 8192
-
 func parsePublic(typ string, der []byte) (crypto.PublicKey, error) {
 	if typ == "ed25519" {
 		if len(der) != ed25519.PublicKeySize {
@@ -99,7 +97,7 @@ func parsePublic(typ string, der []byte) (crypto.PublicKey, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: p= is no RSA key", ErrKeyType)
 	}
-	if key.N.BitLen() > maxKeyBits {
+	if key.N.BitLen() > signing.MaxKeyBits {
 		return nil, fmt.Errorf("%w: RSA key of %d bits", ErrKeyType, key.N.BitLen())
 	}
 	return key, nil

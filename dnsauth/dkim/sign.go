@@ -2,19 +2,18 @@ package dkim
 
 import (
 	"crypto"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mailblocks/mailblocks/dnsauth/internal/canon"
 	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
+	"github.com/mailblocks/mailblocks/dnsauth/internal/signing"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
 )
 
@@ -168,20 +167,11 @@ func (k SigningKey) check() (SigningKey, error) {
 }
 
 func (k SigningKey) algorithm() (string, error) {
-	if k.Signer == nil {
-		return "", errors.New("dkim: no private key")
+	algorithm, err := signing.Algorithm(k.Signer)
+	if err != nil {
+		return "", fmt.Errorf("dkim: %w", err)
 	}
-	switch pub := k.Signer.Public().(type) {
-	case *rsa.PublicKey:
-		if n := pub.N.BitLen(); n < 1024 || n > maxKeyBits {
-			return "", fmt.Errorf("dkim: RSA key of %d bits", n)
-		}
-		return "rsa-sha256", nil
-	case ed25519.PublicKey:
-		return "ed25519-sha256", nil
-	default:
-		return "", fmt.Errorf("dkim: can not sign with a %T", pub)
-	}
+	return algorithm, nil
 }
 
 // Write takes the next part of the message. It never fails; Finish tells.
@@ -221,16 +211,16 @@ func (s *Signer) Finish() ([]byte, error) {
 		return nil, ErrNoFrom
 	}
 	names := s.names(index)
-	signed, _ := index.AppendSigned(nil, names, s.opt.HeaderCanon == Relaxed)
+	signed, _ := index.AppendSigned(make([]byte, 0, len(s.header.Raw)+1024), names, s.opt.HeaderCanon == Relaxed)
 	now := s.opt.Now()
 
-	var out []byte
+	out := make([]byte, 0, 1024*len(s.opt.Keys))
+	signed = slices.Grow(signed, 1024)
 	for _, k := range s.opt.Keys {
-		field, err := s.sign(k, names, signed, now)
-		if err != nil {
+		var err error
+		if out, err = s.sign(out, k, names, signed, now); err != nil {
 			return nil, err
 		}
-		out = append(out, field...)
 	}
 	return out, nil
 }
@@ -238,133 +228,85 @@ func (s *Signer) Finish() ([]byte, error) {
 // names is the value of h=: each field as often as it is there, and once more
 // where it is oversigned.
 func (s *Signer) names(index *canon.Fields) []string {
-	var names []string
-	listed := make(map[string]bool)
-	add := func(name string, times int) {
-		if key := strings.ToLower(name); !listed[key] {
-			listed[key] = true
+	names := make([]string, 0, 40)
+	lists := [...][]string{fromAlone, s.opt.Headers, s.opt.Oversign}
+	for i, list := range lists {
+		for j, name := range list {
+			if contains(lists[:i], name) || containsFold(list[:j], name) {
+				continue
+			}
+			times := index.CountOf(name)
+			if containsFold(s.opt.Oversign, name) {
+				times++
+			}
 			for range times {
 				names = append(names, name)
 			}
 		}
 	}
-	over := make(map[string]bool, len(s.opt.Oversign))
-	for _, name := range s.opt.Oversign {
-		over[strings.ToLower(name)] = true
-	}
-	for _, list := range [][]string{{"From"}, s.opt.Headers, s.opt.Oversign} {
-		for _, name := range list {
-			times := index.CountOf(name)
-			if over[strings.ToLower(name)] {
-				times++
-			}
-			add(name, times)
-		}
-	}
 	return names
 }
 
-// sign makes the field for one key.
-func (s *Signer) sign(k SigningKey, names []string, signed []byte, now time.Time) ([]byte, error) {
+var fromAlone = []string{"From"}
+
+func contains(lists [][]string, name string) bool {
+	return slices.ContainsFunc(lists, func(list []string) bool { return containsFold(list, name) })
+}
+
+func containsFold(list []string, name string) bool {
+	return slices.ContainsFunc(list, func(s string) bool { return len(s) == len(name) && strings.EqualFold(s, name) })
+}
+
+// sign appends the field for one key to out. data is scratch space behind
+// what all keys sign.
+func (s *Signer) sign(out []byte, k SigningKey, names []string, data []byte, now time.Time) ([]byte, error) {
 	algorithm, err := k.algorithm()
 	if err != nil {
 		return nil, err
 	}
-	w := folder{}
-	w.b.WriteString("DKIM-Signature: ")
-	w.col = w.b.Len()
-	w.tag("v=1;")
-	w.tag("a=" + algorithm + ";")
-	w.tag("c=" + string(s.opt.HeaderCanon) + "/" + string(s.opt.BodyCanon) + ";")
-	w.tag("d=" + k.Domain + ";")
-	w.tag("s=" + k.Selector + ";")
+	const name = "DKIM-Signature"
+	start := len(out)
+	w := signing.Field{Buf: out}
+	w.Begin(name)
+	w.Tag("v=1;")
+	w.Tag("a=", algorithm, ";")
+	w.Tag("c=", string(s.opt.HeaderCanon), "/", string(s.opt.BodyCanon), ";")
+	w.Tag("d=", k.Domain, ";")
+	w.Tag("s=", k.Selector, ";")
 	if k.Identity != "" {
-		w.tag("i=" + encodeQP(k.Identity) + ";")
+		w.Tag("i=", encodeQP(k.Identity), ";")
 	}
-	w.tag("t=" + strconv.FormatInt(now.Unix(), 10) + ";")
+	w.Tag("t=", strconv.FormatInt(now.Unix(), 10), ";")
 	if s.opt.Expiration > 0 {
-		w.tag("x=" + strconv.FormatInt(now.Add(s.opt.Expiration).Unix(), 10) + ";")
+		w.Tag("x=", strconv.FormatInt(now.Add(s.opt.Expiration).Unix(), 10), ";")
 	}
 	for i, name := range names {
-		switch {
-		case i == 0 && len(names) == 1:
-			w.tag("h=" + name + ";")
-		case i == 0:
-			w.tag("h=" + name + ":")
-		case i < len(names)-1:
-			w.part(name + ":")
-		default:
-			w.part(name + ";")
+		end := ":"
+		if i == len(names)-1 {
+			end = ";"
+		}
+		if i == 0 {
+			w.Tag("h=", name, end)
+		} else {
+			w.Part(name, end)
 		}
 	}
-	w.tag("bh=" + base64.StdEncoding.EncodeToString(s.sink.Sum[:]) + ";")
-	w.tag("b=")
+	w.Tag("bh=", base64.StdEncoding.EncodeToString(s.sink.Sum[:]), ";")
+	w.Tag("b=")
 
 	// The field is signed with nothing behind "b=", and relaxed drops the
 	// whitespace there, so the signature can be folded in afterwards.
-	field := w.b.String()
-	data := append([]byte(nil), signed...)
+	field := w.Buf[start:]
 	if s.opt.HeaderCanon == Simple {
 		data = append(data, field...)
 	} else {
-		name, value, _ := strings.Cut(field, ":")
-		data = canon.AppendRelaxed(data, []byte(name), []byte(value))
+		data = canon.AppendRelaxed(data, field[:len(name)], field[len(name)+1:])
 	}
 	digest := sha256.Sum256(data)
-	hash := crypto.SHA256
-	if algorithm == "ed25519-sha256" {
-		hash = 0 // the digest is the message (RFC 8463, 3)
-	}
-	sig, err := k.Signer.Sign(rand.Reader, digest[:], hash)
+	sig, err := signing.Sign(k.Signer, algorithm, digest[:])
 	if err != nil {
 		return nil, fmt.Errorf("dkim: sign for %s with selector %s: %w", k.Domain, k.Selector, err)
 	}
-	for text := base64.StdEncoding.EncodeToString(sig); text != ""; {
-		n := min(len(text), max(lineLength-w.col, 0))
-		if n == 0 {
-			w.fold()
-			continue
-		}
-		w.b.WriteString(text[:n])
-		w.col += n
-		text = text[n:]
-	}
-	w.b.WriteString("\r\n")
-	return []byte(w.b.String()), nil
-}
-
-// lineLength is where fields are folded (RFC 5322, 2.1.1).
-const lineLength = 76
-
-// folder writes a field and folds it between its parts.
-type folder struct {
-	b   strings.Builder
-	col int
-}
-
-func (w *folder) fold() {
-	w.b.WriteString("\r\n\t")
-	w.col = 8
-}
-
-// tag writes s behind a space or a fold.
-func (w *folder) tag(s string) {
-	switch {
-	case w.col+1+len(s) > lineLength:
-		w.fold()
-	case w.b.Len() > len("DKIM-Signature: "):
-		w.b.WriteByte(' ')
-		w.col++
-	}
-	w.b.WriteString(s)
-	w.col += len(s)
-}
-
-// part writes s directly behind what is there, or behind a fold.
-func (w *folder) part(s string) {
-	if w.col+len(s) > lineLength {
-		w.fold()
-	}
-	w.b.WriteString(s)
-	w.col += len(s)
+	w.Base64(sig)
+	return append(w.Buf, "\r\n"...), nil
 }

@@ -1,0 +1,4 @@
+package arc
+
+// SortTags makes the fields as the published suite wants to compare them.
+func (o *SealOptions) SortTags() { o.sorted = true }
