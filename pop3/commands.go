@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mailblocks/mailblocks/internal/dotio"
@@ -180,10 +181,14 @@ func (s *session) cmdRetr(ctx context.Context, args string) reply {
 		return errText(bad)
 	}
 	return s.send(ctx, i, func(w io.Writer, r io.Reader) error {
-		_, err := io.Copy(w, r)
+		buf := copyBuffers.Get().(*[]byte)
+		defer copyBuffers.Put(buf)
+		_, err := io.CopyBuffer(w, struct{ io.Reader }{r}, *buf)
 		return err
 	})
 }
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 func (s *session) cmdTop(ctx context.Context, args string) reply {
 	number, count, _ := strings.Cut(args, " ")

@@ -60,6 +60,9 @@ type loginServer struct {
 
 func (l *loginServer) Next(response []byte) (challenge []byte, done bool, err error) {
 	l.step++
+	if l.step == 1 && len(response) > 0 {
+		l.step = 2 // the name came as initial response
+	}
 	switch l.step {
 	case 1:
 		return []byte("Username:"), false, nil
@@ -605,4 +608,10 @@ func FuzzSession(f *testing.F) {
 		server.Close()
 		require.NotContains(t, logged.String(), "msg=panic")
 	})
+}
+
+func mustTLS(t *testing.T, cert, key string) *tls.Config {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	require.NoError(t, err)
+	return &tls.Config{Certificates: []tls.Certificate{pair}}
 }

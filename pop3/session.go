@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,7 +42,8 @@ type session struct {
 	tls     *tls.ConnectionState // nil: plain
 	implied bool                 // TLS from the start
 	r       *bufio.Reader
-	w       *bufio.Writer
+	out     io.Writer
+	w       *bufio.Writer // nil while it waits
 	log     *slog.Logger
 
 	user         string // of a USER that waits for its PASS
@@ -117,7 +119,31 @@ func (s *session) run(ctx context.Context) {
 // use makes conn what the session reads and writes.
 func (s *session) use(conn net.Conn) {
 	s.r = bufio.NewReaderSize(conn, 2<<10)
-	s.w = bufio.NewWriterSize(deadlineWriter{conn, orDefault(s.server.WriteTimeout, time.Minute)}, 4<<10)
+	s.out = deadlineWriter{conn, orDefault(s.server.WriteTimeout, time.Minute)}
+	s.acquire()
+}
+
+// writers are lent to sessions that have something to say: one that waits for a command
+// holds none.
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
+
+func (s *session) acquire() {
+	if s.w == nil {
+		s.w = writers.Get().(*bufio.Writer)
+		s.w.Reset(s.out)
+	}
+}
+
+// flush sends what was said and gives the writer back.
+func (s *session) flush() error {
+	if s.w == nil {
+		return nil
+	}
+	err := s.w.Flush()
+	s.w.Reset(nil)
+	writers.Put(s.w)
+	s.w = nil
+	return err
 }
 
 // A deadlineWriter gives each write its own time: a slow reader that reads is no dead one.
@@ -131,13 +157,6 @@ func (d deadlineWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return d.Conn.Write(p)
-}
-
-func (s *session) flush() error {
-	if s.w == nil {
-		return nil
-	}
-	return s.w.Flush()
 }
 
 // step reads one command and answers it.
@@ -201,10 +220,11 @@ func (s *session) trace(ctx context.Context, verb string, ok bool, start time.Ti
 // here already: a pipelining client gets its replies in few writes (RFC 2449, 6.6).
 func (s *session) readLine(limit int) ([]byte, error) {
 	if buffered, _ := s.r.Peek(s.r.Buffered()); bytes.IndexByte(buffered, '\n') < 0 {
-		if err := s.w.Flush(); err != nil {
+		if err := s.flush(); err != nil {
 			return nil, err
 		}
 	}
+	defer s.acquire()
 	if !s.conn.Idle(time.Now().Add(orDefault(s.server.IdleTimeout, 10*time.Minute))) {
 		return nil, ErrServerClosed
 	}
@@ -216,9 +236,10 @@ func (s *session) readLine(limit int) ([]byte, error) {
 func (s *session) say(r reply) { _ = s.answer(r) }
 
 func (s *session) answer(r reply) error {
-	if s.w == nil || r.silent {
+	if r.silent || s.out == nil {
 		return nil
 	}
+	s.acquire()
 	status := "-ERR"
 	if r.ok {
 		status = "+OK"

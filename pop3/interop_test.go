@@ -1,0 +1,386 @@
+package pop3_test
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailblocks/mailblocks/internal/shared"
+	"github.com/mailblocks/mailblocks/internal/testcert"
+	"github.com/mailblocks/mailblocks/pop3"
+)
+
+// realMail returns n messages of the corpora, with CRLF line ends and a first line each by
+// which it is found again.
+func realMail(t *testing.T, n int) []string {
+	f, err := os.Open(shared.Path(t, "corpora", "spam", "classic-dev.tar.gz"))
+	require.NoError(t, err)
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	require.NoError(t, err)
+	var mails []string
+	for tr := tar.NewReader(z); len(mails) < n; {
+		h, err := tr.Next()
+		require.NoError(t, err)
+		if !strings.HasSuffix(h.Name, ".eml") {
+			continue
+		}
+		b, err := io.ReadAll(tr)
+		require.NoError(t, err)
+		text := strings.NewReplacer("\r\n", "\n", "\r", "\n", "\x00", "?").Replace(string(b))
+		mails = append(mails, fmt.Sprintf("X-Test: %d\r\n", len(mails))+strings.ReplaceAll(strings.TrimRight(text, "\n")+"\n", "\n", "\r\n"))
+	}
+	return mails
+}
+
+// peer is a server with mail that other programs fetch.
+type peerHarness struct {
+	*harness
+	tls  string // address with TLS from the start
+	cert string // file
+}
+
+func startForPeers(t *testing.T, mails []string) *peerHarness {
+	certPEM, keyPEM, err := testcert.PEM("localhost", "127.0.0.1")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cert.pem"), certPEM, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "key.pem"), keyPEM, 0o600))
+	h := start(t, func(s *pop3.Server) {
+		s.TLSConfig = mustTLS(t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+		s.MaxConnsPerAddr = -1
+	}, mails...)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go h.server.ServeTLS(ln) //nolint:errcheck // it ends with Close
+	return &peerHarness{h, ln.Addr().String(), filepath.Join(dir, "cert.pem")}
+}
+
+func port(t *testing.T, addr string) string {
+	_, p, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	return p
+}
+
+// run runs a peer until it ends, in a folder of its own.
+func run(t *testing.T, dir, stdin string, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(args[0]); err != nil {
+		shared.Missing(t, args[0])
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir, cmd.Stdin = dir, strings.NewReader(stdin)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "FETCHMAILHOME="+dir)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s\n%.2000s", strings.Join(args, " "), out)
+	return string(out)
+}
+
+func files(t *testing.T, pattern string) (texts []string) {
+	paths, err := filepath.Glob(pattern)
+	require.NoError(t, err)
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		require.NoError(t, err)
+		texts = append(texts, string(b))
+	}
+	return texts
+}
+
+// same compares what a peer stored with what there is: from the first line on, with the line
+// ends that programs on Unix use.
+func same(t *testing.T, want, got []string) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	byLine := make(map[string]string)
+	for _, g := range got {
+		g = strings.ReplaceAll(g, "\r\n", "\n")
+		i := strings.Index("\n"+g, "\nX-Test: ")
+		require.GreaterOrEqual(t, i, 0, "%.300s", g)
+		g = strings.TrimRight(g[i:], "\n")
+		line, _, _ := strings.Cut(g, "\n")
+		byLine[line] = g
+	}
+	for _, w := range want {
+		w = strings.TrimRight(strings.ReplaceAll(w, "\r\n", "\n"), "\n")
+		line, _, _ := strings.Cut(w, "\n")
+		require.Equal(t, w, byLine[line])
+	}
+}
+
+// withoutHeaders leaves the line that names the message, and its body.
+func withoutHeaders(texts []string) []string {
+	var out []string
+	for _, text := range texts {
+		text = strings.ReplaceAll(text, "\r\n", "\n")
+		i := strings.Index("\n"+text, "\nX-Test: ")
+		line, _, _ := strings.Cut(text[max(i, 0):], "\n")
+		_, body, _ := strings.Cut(text, "\n\n")
+		out = append(out, line+"\n\n"+body)
+	}
+	return out
+}
+
+// A thousand real messages, fetched by programs that others wrote, octet for octet.
+func TestPeers(t *testing.T) {
+	realMail := realMail(t, 1000)
+	mails := realMail
+	maildir := func(t *testing.T) string {
+		dir := t.TempDir()
+		for _, sub := range []string{"new", "cur", "tmp"} {
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, "mail", sub), 0o700))
+		}
+		return dir
+	}
+	write := func(t *testing.T, path, text string) string {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o700))
+		return path
+	}
+	t.Run("curl", func(t *testing.T) {
+		h := startForPeers(t, mails[:50])
+		for _, url := range []string{"pop3://127.0.0.1:" + port(t, h.addr), "pop3s://127.0.0.1:" + port(t, h.tls)} {
+			for i := range 50 {
+				got := run(t, t.TempDir(), "", "curl", "-sSk", "--ssl", fmt.Sprintf("%s/%d", url, i+1), "--user", "alice:wonder land")
+				require.Equal(t, mails[i], got)
+			}
+		}
+	})
+	t.Run("poplib", func(t *testing.T) {
+		for _, mode := range []string{"plain", "stls", "tls"} {
+			h := startForPeers(t, mails)
+			addr := h.addr
+			if mode == "tls" {
+				addr = h.tls
+			}
+			dir := t.TempDir()
+			run(t, dir, "", "python3", "-c", `
+import poplib, ssl, sys
+poplib._MAXLINE = 1 << 24
+mode, port = sys.argv[1], int(sys.argv[2])
+ctx = ssl._create_unverified_context()
+c = poplib.POP3_SSL('127.0.0.1', port, context=ctx) if mode == 'tls' else poplib.POP3('127.0.0.1', port)
+if mode == 'stls': c.stls(ctx)
+c.user('alice'); c.pass_('wonder land')
+for n in range(1, c.stat()[0] + 1):
+    open('%d.mail' % n, 'wb').write(b'\r\n'.join(c.retr(n)[1]) + b'\r\n')
+c.quit()
+`, mode, port(t, addr))
+			same(t, mails, files(t, filepath.Join(dir, "*.mail")))
+		}
+	})
+	t.Run("fetchmail", func(t *testing.T) {
+		for _, mode := range []string{"", "sslproto '' ", "ssl no sslcertck "} {
+			h := startForPeers(t, mails)
+			addr := h.addr
+			if strings.HasPrefix(mode, "ssl ") {
+				addr = h.tls
+			}
+			if mode == "" {
+				mode = "no sslcertck "
+			}
+			dir := t.TempDir()
+			mda := write(t, filepath.Join(dir, "mda"), "#!/bin/sh\nexec cat >\"$(mktemp "+dir+"/XXXXXXXX.mail)\"\n")
+			rc := write(t, filepath.Join(dir, "rc"), fmt.Sprintf("poll 127.0.0.1 protocol pop3 port %s\nuser alice password \"wonder land\" fetchall keep %smda %q\n", port(t, addr), mode, mda))
+			require.NoError(t, os.Chmod(rc, 0o600))
+			run(t, dir, "", "fetchmail", "-f", rc, "--nodetach", "--invisible", "--norewrite", "--silent")
+			same(t, mails, files(t, filepath.Join(dir, "*.mail")))
+		}
+	})
+	t.Run("getmail6", func(t *testing.T) {
+		// It reads messages with Python's email package and writes them anew: headers, those of
+		// parts too. First line and body of what has no parts stay.
+		var mails []string
+		for _, m := range realMail {
+			if l := strings.ToLower(m); !strings.Contains(l, "multipart/") && !strings.Contains(l, "message/") {
+				mails = append(mails, m)
+			}
+		}
+		require.Greater(t, len(mails), 500)
+		for _, retriever := range []string{"SimplePOP3Retriever", "SimplePOP3SSLRetriever"} {
+			h := startForPeers(t, mails)
+			addr := h.addr
+			if strings.Contains(retriever, "SSL") {
+				mails = mails[:200] // it starts a program for each
+				h = startForPeers(t, mails)
+				addr = h.tls
+			}
+			dir := t.TempDir()
+			mda := write(t, filepath.Join(dir, "mda"), "#!/bin/sh\nexec cat >\"$(mktemp "+dir+"/XXXXXXXX.mail)\"\n")
+			write(t, filepath.Join(dir, "rc"), fmt.Sprintf(`[retriever]
+type = %s
+server = 127.0.0.1
+port = %s
+username = alice
+password = wonder land
+[destination]
+type = MDA_external
+path = %s
+unixfrom = false
+allow_root_commands = true
+[options]
+delivered_to = false
+received = false
+`, retriever, port(t, addr), mda))
+			run(t, dir, "", "getmail", "--getmaildir="+dir, "--rcfile=rc", "--quiet")
+			same(t, withoutHeaders(mails), withoutHeaders(files(t, filepath.Join(dir, "*.mail"))))
+		}
+	})
+	t.Run("mpop", func(t *testing.T) {
+		for _, mode := range []string{"tls off", "tls on\ntls_starttls on\ntls_certcheck off", "tls on\ntls_starttls off\ntls_certcheck off"} {
+			h := startForPeers(t, mails)
+			addr := h.addr
+			if strings.Contains(mode, "starttls off") {
+				addr = h.tls
+			}
+			dir := maildir(t)
+			rc := write(t, filepath.Join(dir, "rc"), fmt.Sprintf("account a\nhost 127.0.0.1\nport %s\nuser alice\npassword \"wonder land\"\nauth user\n%s\nkeep on\ndelivery maildir %s/mail\nuidls_file %s/uidls\nreceived_header off\npipelining on\n",
+				port(t, addr), mode, dir, dir))
+			require.NoError(t, os.Chmod(rc, 0o600))
+			run(t, dir, "", "mpop", "-C", rc, "-a", "--quiet")
+			same(t, mails, files(t, filepath.Join(dir, "mail", "new", "*")))
+		}
+	})
+}
+
+// startDovecot starts a Dovecot of its own with these messages in alice's Maildir; her
+// password is "secret".
+func startDovecot(t testing.TB, mails []string) (addr string, trust *tls.Config) {
+	dovecot, err := exec.LookPath("dovecot")
+	if err != nil {
+		shared.Missing(t, "dovecot")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("Dovecot wants to be started by root")
+	}
+	dir, err := os.MkdirTemp("", "dovecot") // a short path: it holds unix sockets
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755))
+	for _, sub := range []string{"run", "mail/new", "mail/cur", "mail/tmp"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
+	}
+	for i, m := range mails {
+		path := filepath.Join(dir, "mail", "new", fmt.Sprintf("%d.M%dP1.h", 1700000000+i, i))
+		require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(m, "\r\n", "\n")), 0o666))
+	}
+	out, err := exec.Command("chown", "-R", "nobody", filepath.Join(dir, "mail")).CombinedOutput()
+	require.NoError(t, err, string(out))
+	certPEM, keyPEM, err := testcert.PEM("127.0.0.1")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cert.pem"), certPEM, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "key.pem"), keyPEM, 0o600))
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr = free.Addr().String()
+	free.Close()
+	_, portNumber, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	config := filepath.Join(dir, "dovecot.conf")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, dovecotConfig, dir, portNumber), 0o644))
+	cmd := exec.Command(dovecot, "-F", "-c", config)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if t.Failed() {
+			b, _ := os.ReadFile(filepath.Join(dir, "log"))
+			t.Logf("%s", b)
+		}
+		os.RemoveAll(dir)
+	})
+	for try := 0; ; try++ {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		require.Less(t, try, 200, "%v", err)
+		<-time.After(50 * time.Millisecond)
+	}
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(certPEM))
+	return addr, &tls.Config{RootCAs: pool}
+}
+
+const dovecotConfig = `
+base_dir = %[1]s/run
+log_path = %[1]s/log
+protocols = pop3
+listen = 127.0.0.1
+ssl = yes
+ssl_cert = <%[1]s/cert.pem
+ssl_key = <%[1]s/key.pem
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+default_internal_user = nobody
+default_login_user = nobody
+first_valid_uid = 1
+mail_location = maildir:%[1]s/mail
+service pop3-login {
+  chroot =
+  inet_listener pop3 {
+    port = %[2]s
+  }
+  inet_listener pop3s {
+    port = 0
+  }
+}
+service anvil {
+  chroot =
+}
+service stats {
+  chroot =
+}
+passdb {
+  driver = static
+  args = password=secret
+}
+userdb {
+  driver = static
+  args = uid=nobody gid=nogroup home=%[1]s
+}
+`
+
+// Our client fetches from Debian's Dovecot what there is, octet for octet.
+func TestClientWithDovecot(t *testing.T) {
+	mails := realMail(t, 1000)
+	addr, trust := startDovecot(t, mails)
+	c, err := pop3.Dial(t.Context(), addr, &pop3.ClientOptions{TLS: trust})
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.Login(t.Context(), "alice", "secret"))
+	list, err := c.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, list, len(mails))
+	// The form of our own maildrop's UIDs: who changes servers downloads nothing twice.
+	assert.Regexp(t, `(?i)^00000001[0-9a-f]{8}$`, list[0].UID)
+	var numbers []int
+	for _, e := range list {
+		numbers = append(numbers, e.Number)
+	}
+	var got []string
+	require.NoError(t, c.Fetch(t.Context(), numbers, func(_ int, r io.Reader, err error) error {
+		require.NoError(t, err)
+		b, err := io.ReadAll(r)
+		got = append(got, string(b))
+		return err
+	}))
+	same(t, mails, got)
+	require.NoError(t, c.Delete(t.Context(), 1))
+	require.NoError(t, c.Quit(t.Context()))
+}
