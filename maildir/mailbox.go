@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 
 	"slices"
@@ -180,36 +181,60 @@ func isObjectID(s string) bool {
 
 func (m *mailbox) Body(ctx context.Context, uid imap.UID) (imap.Body, error) {
 	doing := fmt.Sprintf("open uid %d of", uid)
-	for range 5 {
+	// Where the message stood when we looked last is where it stands now, nearly always.
+	msg, err := m.known(ctx, uid)
+	if err != nil {
+		return nil, m.f.errorf(doing, err)
+	}
+	for try := 0; ; try++ {
+		if msg != nil {
+			file, err := m.f.dir.Open(msg.ref)
+			if err == nil {
+				return m.openBody(doing, file, msg.size)
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return nil, m.f.errorf(doing, err)
+			}
+			m.look() // another program renamed it, or it is gone
+		}
+		if try == 5 || try > 0 && msg == nil {
+			return nil, m.f.errorf(doing, imap.ErrExpunged)
+		}
 		f, unlock, err := m.view(ctx, doing)
 		if err != nil {
 			return nil, err
 		}
-		i, ok := f.find(uid)
-		var msg *message
-		if ok {
+		msg = nil
+		if i, ok := f.find(uid); ok {
 			msg = f.msgs[i]
 		}
 		unlock()
-		if !ok {
-			break
-		}
-		file, err := f.dir.Open(msg.ref)
-		if errors.Is(err, fs.ErrNotExist) {
-			m.look() // another program renamed it, or it is gone
-			continue
-		}
-		if err != nil {
-			return nil, f.errorf(doing, err)
-		}
-		body, err := openBody(file, msg.size)
-		if err != nil {
-			file.Close()
-			return nil, f.errorf(doing, err)
-		}
-		return body, nil
 	}
-	return nil, m.f.errorf(doing, imap.ErrExpunged)
+}
+
+// known returns the message of a UID as the view has it now, nil when it has none.
+func (m *mailbox) known(ctx context.Context, uid imap.UID) (*message, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if m.closed.Load() {
+		return nil, imap.ErrClosed
+	}
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
+	if i, ok := m.f.find(uid); ok {
+		return m.f.msgs[i], nil
+	}
+	return nil, nil
+}
+
+func (m *mailbox) openBody(doing string, file *os.File, size int64) (imap.Body, error) {
+	body, err := openBody(file, size)
+	if err != nil {
+		file.Close()
+		return nil, m.f.errorf(doing, err)
+	}
+	return body, nil
 }
 
 // look makes the next view list the files again.
