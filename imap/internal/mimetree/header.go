@@ -107,7 +107,7 @@ func (p *Part) field(name, value string) {
 		case "date":
 			e.Date = value
 		case "subject":
-			e.Subject = value
+			e.Subject = oneSpace(value)
 		case "from":
 			e.From = ParseAddresses(value)
 		case "sender":
@@ -163,6 +163,15 @@ func (p *Part) field(name, value string) {
 			}
 		}
 	}
+}
+
+// oneSpace makes one space of each run of blanks: folds leave tabs and more behind, which
+// lists of messages would show.
+func oneSpace(s string) string {
+	if !strings.Contains(s, "\t") && !strings.Contains(s, "  ") {
+		return s
+	}
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' }), " ")
 }
 
 // contentType takes a usable Content-Type; of another one nothing is kept, and the part is

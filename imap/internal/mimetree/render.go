@@ -128,13 +128,9 @@ func (p *Part) appendExtension(b []byte, utf8 bool) []byte {
 		b = appendParams(b, p.DispParams, utf8)
 		b = append(b, ')')
 	}
-	switch len(p.Language) {
-	case 0:
+	if len(p.Language) == 0 {
 		b = append(b, " NIL"...)
-	case 1:
-		b = append(b, ' ')
-		b = wire.AppendString(b, p.Language[0], utf8)
-	default:
+	} else {
 		b = append(b, " ("...)
 		for i, tag := range p.Language {
 			if i > 0 {
