@@ -128,7 +128,7 @@ func TestKill(t *testing.T) {
 	kills := 0
 	for round := range 200 {
 		cmd := exec.Command(os.Args[0], "-server", addr, "-user", "alice", "-password-file", password, "-maildir", dir, "-insecure", "-quiet")
-		cmd.Env = append(os.Environ(), "POPFETCH_CHILD=1")
+		cmd.Env = append(os.Environ(), "POPFETCH_CHILD=1", "GORACE=atexit_sleep_ms=0")
 		require.NoError(t, cmd.Start())
 		done := make(chan error, 1)
 		go func() { done <- cmd.Wait() }()
