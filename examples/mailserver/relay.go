@@ -1,0 +1,59 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/mailblocks/mailblocks/dnsauth/dkim"
+	"github.com/mailblocks/mailblocks/queue"
+	"github.com/mailblocks/mailblocks/queue/relay"
+	"github.com/mailblocks/mailblocks/smtp"
+)
+
+// newRelay makes what carries queued mail to other servers: to those that MX records name, or
+// all to the smarthost.
+func (s *server) newRelay() *relay.Transport {
+	t := &relay.Transport{
+		Resolver: s.resolver,
+		Hostname: s.cfg.hostname,
+		Port:     s.cfg.relayPort,
+		// A DNS server of one's own is a test's, and its world stands on loopback.
+		AllowLoopback: s.cfg.dns != "",
+		Prepare:       s.sign,
+	}
+	if s.cfg.smarthost != "" {
+		t.Smarthost = func(string) *relay.Smarthost { return &relay.Smarthost{Addr: s.cfg.smarthost} }
+	}
+	return t
+}
+
+// sign puts DKIM signatures before a message that leaves: those of its sender's domain, or,
+// for a report of our own, of the first.
+func (s *server) sign(_ context.Context, a *queue.Attempt, body io.ReadSeeker) (io.Reader, error) {
+	_, domain := smtp.SplitAddress(canonical(a.Envelope.ReversePath))
+	keys := s.dkim[domain]
+	if keys == nil {
+		keys = s.dkim[s.cfg.domains[0]]
+	}
+	var opt dkim.SignOptions
+	for _, k := range keys {
+		opt.Keys = append(opt.Keys, dkim.SigningKey{Domain: k.domain, Selector: k.selector, Signer: k.signer})
+	}
+	signer, err := dkim.NewSigner(opt)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(signer, body); err != nil {
+		return nil, err
+	}
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	fields, err := signer.Finish()
+	if err != nil {
+		// A message without From cannot be signed, and goes without.
+		return body, nil
+	}
+	return io.MultiReader(bytes.NewReader(fields), body), nil
+}

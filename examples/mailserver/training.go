@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/mailblocks/mailblocks/imap"
+)
+
+// A label is what a user says of a message by where it is put.
+type label bool
+
+const (
+	isSpam label = true
+	isHam  label = false
+)
+
+// trainingStore wraps a user's mail as IMAP sessions see it: who moves a message into Junk
+// calls it spam, who moves one out of it calls it wanted.
+type trainingStore struct {
+	imap.Store
+	user  string
+	train func(ctx context.Context, user string, text io.Reader, l label) error
+}
+
+func (s trainingStore) Open(ctx context.Context, name string) (imap.Mailbox, error) {
+	box, err := s.Store.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return trainingMailbox{Mailbox: box, store: s, name: name}, nil
+}
+
+type trainingMailbox struct {
+	imap.Mailbox
+	store trainingStore
+	name  string
+}
+
+var _ imap.Wrapper = trainingMailbox{}
+
+// Unwrap lets servers find the optional abilities of the mailbox below.
+func (m trainingMailbox) Unwrap() imap.Mailbox { return m.Mailbox }
+
+func (m trainingMailbox) Copy(ctx context.Context, set imap.UIDSet, dst string, move bool) (imap.Copied, error) {
+	copied, err := m.Mailbox.Copy(ctx, set, dst, move)
+	if err == nil && (dst == junk) != (m.name == junk) && dst != trash && m.name != trash {
+		m.store.learn(ctx, dst, imap.NumSetOf(copied.To...), label(dst == junk))
+	}
+	return copied, err
+}
+
+// trash says nothing about what is thrown there.
+const trash = "Trash"
+
+// maxTrained bounds how much one command teaches: who empties a folder of 100,000 messages
+// into Junk does not wait for all of them to be read.
+const maxTrained = 1000
+
+// learn trains the filter with messages where they are now. What fails is logged: the move
+// is done and stays done.
+func (s trainingStore) learn(ctx context.Context, name string, set imap.UIDSet, l label) {
+	box, err := s.Store.Open(ctx, name)
+	if err != nil {
+		slog.Warn("not trained", slog.String("mailbox", name), slog.Any("err", err))
+		return
+	}
+	defer box.Close()
+	n := 0
+	for uid := range set.All() {
+		if n++; n > maxTrained {
+			slog.Info("training cut short", slog.String("user", s.user), slog.Uint64("messages", set.Len()), slog.Int("trained", maxTrained))
+			return
+		}
+		if err := s.learnOne(ctx, box, uid, l); err != nil && !errors.Is(err, imap.ErrExpunged) {
+			slog.Warn("not trained", slog.String("mailbox", name), slog.Uint64("uid", uint64(uid)), slog.Any("err", err))
+		}
+	}
+}
+
+func (s trainingStore) learnOne(ctx context.Context, box imap.Mailbox, uid imap.UID, l label) error {
+	body, err := box.Body(ctx, uid)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return s.train(ctx, s.user, io.NewSectionReader(body, 0, body.Size()), l)
+}
