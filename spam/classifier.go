@@ -1,0 +1,362 @@
+package spam
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options change how a Classifier works. The zero Options, or nil, mean defaults.
+type Options struct {
+	// SeenFor is how long the ids of learned messages are remembered. Zero means 400 days,
+	// negative for ever.
+	SeenFor time.Duration
+
+	// Refresh is how often Score looks for what other processes learned. Zero means 5 s,
+	// negative never.
+	Refresh time.Duration
+
+	// Users limits how many users' own models are in memory (64 KiB each). Zero means 1,000.
+	Users int
+
+	// Now replaces time.Now in tests.
+	Now func() time.Time
+}
+
+// A Classifier judges messages by what it learned from others. There is a model that all
+// users share and a small one for each user, who is named by any string; the empty user has
+// no own model. All methods are safe for concurrent use. Score never waits for Learn.
+type Classifier struct {
+	store  Store
+	keeper Keeper // nil when store is none
+	opt    Options
+
+	current  atomic.Pointer[snapshot]
+	users    sync.Map // user → *atomic.Pointer[userModel]
+	userN    atomic.Int64
+	refresh  atomic.Int64 // when to look at the store next, Unix nanoseconds
+	mu       sync.Mutex   // learning: guards all below
+	spare    *snapshot
+	behind   []Cell // what spare lacks
+	position uint64
+	kept     [2]samples // of ham, of spam
+	balance  float64    // how much of what came lately was spam
+	scratch  features
+	deltas   []Cell
+}
+
+// A snapshot is a model that does not change while it is read. There are two: one is read
+// while the other one learns; then they change places.
+type snapshot struct {
+	model
+	readers atomic.Int64
+}
+
+// NewClassifier returns a classifier with all that store holds. A nil opt means defaults.
+func NewClassifier(ctx context.Context, store Store, opt *Options) (*Classifier, error) {
+	c := &Classifier{store: store, balance: 0.5}
+	if opt != nil {
+		c.opt = *opt
+	}
+	if c.opt.SeenFor == 0 {
+		c.opt.SeenFor = 400 * 24 * time.Hour
+	}
+	if c.opt.Refresh == 0 {
+		c.opt.Refresh = 5 * time.Second
+	}
+	if c.opt.Users <= 0 {
+		c.opt.Users = 1000
+	}
+	if c.opt.Now == nil {
+		c.opt.Now = time.Now
+	}
+	c.keeper, _ = store.(Keeper)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.reload(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.loadSamples(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// reload reads the shared model from the store as a whole.
+func (c *Classifier) reload(ctx context.Context) error {
+	cells, position, err := c.store.Load(ctx, "", 0)
+	if err != nil {
+		return fmt.Errorf("spam: load model: %w", err)
+	}
+	s := &snapshot{model: *newModel()}
+	for d, err := range cells {
+		if err != nil {
+			return fmt.Errorf("spam: load model: %w", err)
+		}
+		s.apply(&d)
+	}
+	if v := &s.cells[cellVersion]; v.spam > 0 && v.ham != v.spam*TokenizerVersion {
+		return ErrTokenizer
+	}
+	c.position = position
+	c.spare = &snapshot{model: model{cells: slices.Clone(s.cells)}}
+	c.behind = c.behind[:0]
+	c.current.Store(s)
+	c.refresh.Store(c.opt.Now().Add(c.opt.Refresh).UnixNano())
+	return nil
+}
+
+// ErrTokenizer is returned when a model was learned with another TokenizerVersion. It has to
+// be removed and learned again.
+var ErrTokenizer = errors.New("spam: the model was learned with another version of the tokenizer")
+
+func (c *Classifier) loadSamples(ctx context.Context) error {
+	c.kept[0].rand, c.kept[1].rand = 1, 2
+	if c.keeper == nil {
+		return nil
+	}
+	kept, err := c.keeper.Kept(ctx, "")
+	if err != nil {
+		return fmt.Errorf("spam: load samples: %w", err)
+	}
+	t := c.current.Load().cells[cellTotals]
+	// While one class is missing nothing is learned from the other yet: see learnShared.
+	fresh := t.ham == 0 || t.spam == 0
+	for slot, data := range kept {
+		if slot >= 2*samplesPerClass {
+			continue
+		}
+		s := &c.kept[slot/samplesPerClass]
+		slot %= samplesPerClass
+		for uint32(len(s.slots)) <= slot {
+			s.slots = append(s.slots, sample{})
+		}
+		s.set(slot, data, fresh)
+	}
+	c.kept[0].came, c.kept[1].came = uint64(max(t.ham, 0)), uint64(max(t.spam, 0))
+	return nil
+}
+
+// acquire returns the snapshot to read, which stays as it is until release.
+func (c *Classifier) acquire() *snapshot {
+	for {
+		s := c.current.Load()
+		s.readers.Add(1)
+		if c.current.Load() == s {
+			return s
+		}
+		s.readers.Add(-1) // it was retired between the two lines
+	}
+}
+
+func (s *snapshot) release() { s.readers.Add(-1) }
+
+// begin returns the snapshot that may be changed, as far as the current one. The caller holds
+// the lock.
+func (c *Classifier) begin() *snapshot {
+	s := c.spare
+	for s.readers.Load() != 0 {
+		// A reader that came before the last change still sums up: microseconds.
+		yield()
+	}
+	for i := range c.behind {
+		s.apply(&c.behind[i])
+	}
+	c.behind = c.behind[:0]
+	return s
+}
+
+// publish makes s, changed by deltas, what Score reads.
+func (c *Classifier) publish(s *snapshot, deltas []Cell) {
+	c.behind = append(c.behind, deltas...)
+	c.spare = c.current.Swap(s)
+}
+
+// Learn takes m as an example of label l, once: a second call with the same id and label does
+// nothing, one with another label moves the message there, and [Unlabelled] forgets it, as
+// Unlearn does. [Neutral] is remembered and counts for nothing. The id is one under which the
+// same message comes again, for this user; an empty one means the message's content. It fails
+// only if the store does.
+func (c *Classifier) Learn(ctx context.Context, user, id string, m *Message, l Label) error {
+	if l > Neutral {
+		return fmt.Errorf("spam: learn: no label %d", l)
+	}
+	f := m.tokens()
+	if id == "" {
+		sum := sha256.Sum256(m.raw)
+		id = string(sum[:16])
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.learnShared(ctx, user, id, f, l); err != nil {
+		return fmt.Errorf("spam: learn: %w", err)
+	}
+	if user != "" {
+		if err := c.learnUser(ctx, user, id, f, l); err != nil {
+			return fmt.Errorf("spam: learn for %s: %w", user, err)
+		}
+	}
+	return nil
+}
+
+// Unlearn takes back what Learn did with this message: exactly in the counts, and as far as
+// possible in the weights of the regression.
+func (c *Classifier) Unlearn(ctx context.Context, user, id string, m *Message) error {
+	return c.Learn(ctx, user, id, m, Unlabelled)
+}
+
+func counted(l Label) bool { return l == Ham || l == Spam }
+
+func target(l Label) float64 {
+	switch l {
+	case Spam:
+		return 1
+	case Ham:
+		return 0
+	}
+	return 0.5
+}
+
+func (c *Classifier) learnShared(ctx context.Context, user, id string, f *features, l Label) error {
+	before, err := c.store.SetSeen(ctx, "", user+"\x00"+id, l, c.opt.SeenFor)
+	if err != nil || before == l || !counted(before) && !counted(l) {
+		return err
+	}
+	s := c.begin()
+	d := c.deltas[:0]
+	if v := s.cells[cellVersion]; v.spam == 0 {
+		mark := Cell{Index: cellVersion, Ham: TokenizerVersion, Spam: 1}
+		s.apply(&mark)
+		d = append(d, mark)
+	}
+	if counted(before) {
+		d = s.count(f, before, -1, d)
+	}
+	if !counted(l) {
+		if s.ready() {
+			d = s.step(f, 0.5, d)
+		}
+	} else {
+		if s.ready() {
+			d = c.observe(s, f, l, Unlabelled, d)
+		}
+		d = s.count(f, l, 1, d)
+		d, err = c.learnBalanced(ctx, s, f, l, d)
+	}
+	c.deltas = d
+	c.publish(s, d)
+	return errors.Join(err, c.store.Add(ctx, "", d))
+}
+
+// ready reports whether both classes are known. Before that the regression can learn nothing
+// but that all mail is the same.
+func (m *model) ready() bool {
+	t := &m.cells[cellTotals]
+	return t.ham > 0 && t.spam > 0
+}
+
+// learnBalanced lets the regression learn f and, where one class comes without the other for
+// long, samples of the other: it would forget that class otherwise. Mail that came before
+// there was any of the other class is learned in this way only.
+func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, f *features, l Label, d []Cell) ([]Cell, error) {
+	ready := s.ready()
+	slot, ok := c.kept[l-Ham].put(packSample(f, l), !ready)
+	var err error
+	if ok && c.keeper != nil {
+		err = c.keeper.Keep(ctx, "", slot+uint32(l-Ham)*samplesPerClass, c.kept[l-Ham].slots[slot].data)
+	}
+	if !ready {
+		return d, err
+	}
+	c.balance += (target(l) - c.balance) / 50
+	d = s.step(f, target(l), d)
+
+	other := Ham + Spam - l
+	share := math.Abs(target(l) - c.balance) // of the other class
+	again := 0
+	switch {
+	case share < 0.05:
+		again = 2
+	case share < 0.15:
+		again = 1
+	}
+	if fresh := len(c.kept[other-Ham].fresh); fresh > 0 {
+		again = min(8, max(again, fresh))
+	}
+	for range again {
+		data, fresh := c.kept[other-Ham].next()
+		if sl, ok := unpackSample(data, &c.scratch); !ok || sl != other {
+			continue
+		}
+		if fresh {
+			d = c.observe(s, &c.scratch, other, other, d)
+		}
+		d = s.step(&c.scratch, target(other), d)
+	}
+	return d, err
+}
+
+// observe learns how to mix the two scores from a message that the regression has not seen.
+// Counted is the label under which the words were counted already.
+func (c *Classifier) observe(s *snapshot, f *features, l, counted Label, d []Cell) []Cell {
+	return d
+}
+
+// Score judges a message for a user by all that was learned before. It does not wait for
+// anybody who learns. It fails only when the user's model has to be read from the store and
+// the store fails.
+func (c *Classifier) Score(ctx context.Context, user string, m *Message) (Verdict, error) {
+	f := m.tokens()
+	c.refreshLater(ctx)
+	u, err := c.user(ctx, user)
+	if err != nil {
+		return Verdict{Unsure: true, Probability: 0.5}, fmt.Errorf("spam: score for %s: %w", user, err)
+	}
+	s := c.acquire()
+	defer s.release()
+	return s.judge(f, u), nil
+}
+
+// refreshLater applies what other processes learned, at most once in Options.Refresh and
+// never while somebody learns.
+func (c *Classifier) refreshLater(ctx context.Context) {
+	if c.opt.Refresh < 0 {
+		return
+	}
+	now, due := c.opt.Now().UnixNano(), c.refresh.Load()
+	if now < due || !c.refresh.CompareAndSwap(due, now+int64(c.opt.Refresh)) || !c.mu.TryLock() {
+		return
+	}
+	defer c.mu.Unlock()
+	cells, position, err := c.store.Load(ctx, "", c.position)
+	if errors.Is(err, ErrTooOld) {
+		// What can not be read now is read at the next turn; the model stays as it is.
+		_ = c.reload(ctx)
+		return
+	}
+	if err != nil {
+		return
+	}
+	var d []Cell
+	for cell, err := range cells {
+		if err != nil {
+			return
+		}
+		d = append(d, cell)
+	}
+	c.position = position
+	if len(d) == 0 {
+		return
+	}
+	s := c.begin()
+	for i := range d {
+		s.apply(&d[i])
+	}
+	c.publish(s, d)
+}

@@ -1,0 +1,133 @@
+package spam
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// The memory of single messages. Each class has its slots; a message takes the next one until
+// all are full, then a random one of a uniform sample of all that came (reservoir sampling).
+// A sample holds cells, from which no text can be read.
+//
+//	sample = version label cells(grams) cells(words)
+//	cells  = uvarint(count) then count times uvarint(distance to the one before)
+const samplesPerClass = 2048
+
+type sample struct {
+	data  []byte
+	fresh bool // the regression has not learned it yet
+}
+
+// samples are those of one class.
+type samples struct {
+	slots []sample
+	fresh []uint32 // slots with fresh samples, some perhaps twice or no longer
+	came  uint64
+	rand  uint64
+}
+
+// random returns a number below n. The sequence is fixed, so that a run can be repeated.
+func (s *samples) random(n uint64) uint64 {
+	s.rand += 0x9E3779B97F4A7C15
+	x := s.rand
+	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
+	x = (x ^ x>>27) * 0x94D049BB133111EB
+	return (x ^ x>>31) % n
+}
+
+// put takes a sample and returns its slot, or false when the sample is left out.
+func (s *samples) put(data []byte, fresh bool) (slot uint32, ok bool) {
+	s.came++
+	if len(s.slots) < samplesPerClass {
+		slot = uint32(len(s.slots))
+		s.slots = append(s.slots, sample{})
+	} else {
+		n := s.random(s.came)
+		if n >= samplesPerClass {
+			return 0, false
+		}
+		slot = uint32(n)
+	}
+	s.set(slot, data, fresh)
+	return slot, true
+}
+
+func (s *samples) set(slot uint32, data []byte, fresh bool) {
+	s.slots[slot] = sample{data, fresh}
+	if fresh {
+		s.fresh = append(s.fresh, slot)
+	}
+}
+
+// next returns a sample to learn: a fresh one when there is one, or any.
+func (s *samples) next() (data []byte, fresh bool) {
+	for len(s.fresh) > 0 {
+		i := s.random(uint64(len(s.fresh)))
+		slot := s.fresh[i]
+		last := len(s.fresh) - 1
+		s.fresh[i] = s.fresh[last]
+		s.fresh = s.fresh[:last]
+		if sm := &s.slots[slot]; sm.fresh && sm.data != nil {
+			sm.fresh = false
+			return sm.data, true
+		}
+	}
+	if len(s.slots) == 0 {
+		return nil, false
+	}
+	return s.slots[s.random(uint64(len(s.slots)))].data, false
+}
+
+func packSample(f *features, l Label) []byte {
+	words := make([]uint32, len(f.words))
+	for i := range f.words {
+		words[i] = f.words[i].cell
+	}
+	grams := slices.Clone(f.grams)
+	b := make([]byte, 0, 2+8+len(grams)*5/4+len(words)*5/2)
+	b = append(b, TokenizerVersion, byte(l))
+	for _, cells := range [][]uint32{grams, words} {
+		slices.Sort(cells)
+		b = binary.AppendUvarint(b, uint64(len(cells)))
+		before := uint32(0)
+		for _, c := range cells {
+			b = binary.AppendUvarint(b, uint64(c-before))
+			before = c
+		}
+	}
+	return slices.Clip(b)
+}
+
+// unpackSample reads a sample into f, whose memory it reuses.
+func unpackSample(b []byte, f *features) (Label, bool) {
+	f.grams, f.words = f.grams[:0], f.words[:0]
+	if len(b) < 2 || b[0] != TokenizerVersion {
+		return Unlabelled, false
+	}
+	l := Label(b[1])
+	b = b[2:]
+	for group := range 2 {
+		count, n := binary.Uvarint(b)
+		if n <= 0 || count > uint64(len(b)) {
+			return Unlabelled, false
+		}
+		b = b[n:]
+		c := uint64(0)
+		for range count {
+			d, n := binary.Uvarint(b)
+			if n <= 0 {
+				return Unlabelled, false
+			}
+			b = b[n:]
+			if c += d; d > cellCount || c >= cellCount {
+				return Unlabelled, false
+			}
+			if group == 0 {
+				f.grams = append(f.grams, uint32(c))
+			} else {
+				f.words = append(f.words, word{cell: uint32(c)})
+			}
+		}
+	}
+	return l, l == Ham || l == Spam
+}
