@@ -13,7 +13,6 @@ type decision struct {
 	recipients map[int]Recipient // new states
 	alarm      time.Time
 	now        time.Time
-	until      time.Time // end of life, when known
 
 	failed, delayed, succeeded []int       // indexes to report on
 	noReports                  bool        // reports can not be stored: who failed stays pending

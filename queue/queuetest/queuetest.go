@@ -231,11 +231,3 @@ func (e *env) is(err, want error) {
 		e.Fatalf("error is %v, want %v", err, want)
 	}
 }
-
-func addresses(n int, domain string) []string {
-	var all []string
-	for i := range n {
-		all = append(all, fmt.Sprintf("u%d@%s", i, domain))
-	}
-	return all
-}
