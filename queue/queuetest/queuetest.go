@@ -3,7 +3,6 @@ package queuetest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
