@@ -360,3 +360,27 @@ func (c *Classifier) refreshLater(ctx context.Context) {
 	}
 	c.publish(s, d)
 }
+
+// Stats says how much was learned.
+type Stats struct {
+	Ham, Spam int // messages that count
+	Words     int // cells of words that are in use, of 262,144
+	Kept      int // samples kept to be learned again, of 4,096
+}
+
+// Stats returns the state of the model that all users share.
+func (c *Classifier) Stats() Stats {
+	s := c.acquire()
+	t := s.cells[cellTotals]
+	st := Stats{Ham: int(t.ham), Spam: int(t.spam)}
+	for i := wordBase; i < cellCount; i++ {
+		if s.cells[i].ham|s.cells[i].spam != 0 {
+			st.Words++
+		}
+	}
+	s.release()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st.Kept = len(c.kept[0].slots) + len(c.kept[1].slots)
+	return st
+}
