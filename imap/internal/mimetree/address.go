@@ -219,6 +219,10 @@ func (p *addressParser) domain() string {
 			p.pos++
 		}
 		piece := p.in[start:p.pos]
+		if piece == "" { // a parenthesis of no comment
+			p.pos++
+			continue
+		}
 		if b.Len() > 0 && !strings.HasPrefix(piece, ".") && !strings.HasSuffix(b.String(), ".") {
 			p.pos = start
 			break

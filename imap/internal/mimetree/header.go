@@ -7,8 +7,11 @@ import (
 )
 
 // Envelope has the fields that ENVELOPE shows (RFC 9051, 7.5.2), unfolded, otherwise as they
-// stand in the header. When a field is there twice, the last one counts.
+// stand in the header. When a field is there twice, the last one counts, of addresses all.
 type Envelope struct {
+	// Empty lists the fields that are there without a value: they show as an empty string,
+	// not as NIL.
+	Empty                 []string
 	Date, Subject         string
 	From, Sender, ReplyTo []Address
 	To, CC, BCC           []Address
@@ -103,23 +106,26 @@ func (p *Part) field(name, value string) {
 	value = strings.Trim(value, " \t")
 	if p.Envelope != nil {
 		e := p.Envelope
+		if value == "" && len(e.Empty) < len(envelopeFields) {
+			e.Empty = append(e.Empty, name)
+		}
 		switch name {
 		case "date":
 			e.Date = value
 		case "subject":
 			e.Subject = oneSpace(value)
 		case "from":
-			e.From = ParseAddresses(value)
+			e.From = append(e.From, ParseAddresses(value)...)
 		case "sender":
-			e.Sender = ParseAddresses(value)
+			e.Sender = append(e.Sender, ParseAddresses(value)...)
 		case "reply-to":
-			e.ReplyTo = ParseAddresses(value)
+			e.ReplyTo = append(e.ReplyTo, ParseAddresses(value)...)
 		case "to":
-			e.To = ParseAddresses(value)
+			e.To = append(e.To, ParseAddresses(value)...)
 		case "cc":
-			e.CC = ParseAddresses(value)
+			e.CC = append(e.CC, ParseAddresses(value)...)
 		case "bcc":
-			e.BCC = ParseAddresses(value)
+			e.BCC = append(e.BCC, ParseAddresses(value)...)
 		case "in-reply-to":
 			e.InReplyTo = value
 		case "message-id":

@@ -139,8 +139,8 @@ func (t *tree) multipart(p *Part, bounds [][]byte, depth int) stop {
 	digest := strings.EqualFold(p.Subtype, "digest")
 	end := t.body(bounds) // the preamble
 	for end.which == own && !end.last {
-		if t.parts >= maxParts {
-			break
+		if t.parts >= maxParts || len(p.Parts) > 0 && t.offset() >= t.size {
+			break // a message cut off behind a delimiter has no part more
 		}
 		var part *Part
 		part, end = t.part(bounds, depth+1, false, digest)

@@ -1,6 +1,7 @@
 package mimetree
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,9 +12,9 @@ import (
 // valid syntax whatever e holds. With utf8, quoted strings may hold UTF-8.
 func (e *Envelope) AppendEnvelope(b []byte, utf8 bool) []byte {
 	b = append(b, '(')
-	b = appendNString(b, e.Date, utf8)
+	b = e.appendField(b, "date", e.Date, utf8)
 	b = append(b, ' ')
-	b = appendNString(b, e.Subject, utf8)
+	b = e.appendField(b, "subject", e.Subject, utf8)
 	sender, replyTo := e.Sender, e.ReplyTo
 	if len(sender) == 0 {
 		sender = e.From
@@ -26,10 +27,17 @@ func (e *Envelope) AppendEnvelope(b []byte, utf8 bool) []byte {
 		b = appendAddresses(b, list, utf8)
 	}
 	b = append(b, ' ')
-	b = appendNString(b, e.InReplyTo, utf8)
+	b = e.appendField(b, "in-reply-to", e.InReplyTo, utf8)
 	b = append(b, ' ')
-	b = appendNString(b, e.MessageID, utf8)
+	b = e.appendField(b, "message-id", e.MessageID, utf8)
 	return append(b, ')')
+}
+
+func (e *Envelope) appendField(b []byte, name, value string, utf8 bool) []byte {
+	if value == "" && slices.Contains(e.Empty, name) {
+		return append(b, `""`...)
+	}
+	return appendNString(b, value, utf8)
 }
 
 func appendAddresses(b []byte, list []Address, utf8 bool) []byte {

@@ -54,6 +54,7 @@ epilogue
 		{"no delimiter", "Content-Type: multipart/mixed; boundary=b\n\nx\n", `(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL) "mixed" ("boundary" "b") NIL NIL NIL)`},
 		{"no boundary", "Content-Type: multipart/mixed\n\nx\n", `(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL) "mixed" NIL NIL NIL NIL)`},
 		{"never closed", "Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b\n\ntwo\n", `(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 0 NIL NIL NIL NIL)("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 5 1 NIL NIL NIL NIL) "mixed" ("boundary" "b") NIL NIL NIL)`},
+		{"cut off", "Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b\n", `(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 0 NIL NIL NIL NIL) "mixed" ("boundary" "b") NIL NIL NIL)`},
 		{"empty parts", "Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\n\n--b--", `(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL) "mixed" ("boundary" "b") NIL NIL NIL)`},
 		{"one boundary begins another", `Content-Type: multipart/mixed; boundary=ab
 
@@ -230,6 +231,14 @@ Message-Id: <B27397-0100000@cac.washington.edu>
 		`(("Terry Gray" NIL "gray" "cac.washington.edu")) (("Terry Gray" NIL "gray" "cac.washington.edu")) (("Terry Gray" NIL "gray" "cac.washington.edu")) `+
 		`((NIL NIL "imap" "cac.washington.edu")) ((NIL NIL "minutes" "CNRI.Reston.VA.US")("John Klensin" NIL "KLENSIN" "MIT.EDU")) NIL NIL "<B27397-0100000@cac.washington.edu>")`,
 		string(p.Envelope.AppendEnvelope(nil, false)))
+}
+
+func TestEnvelopeOfOddHeaders(t *testing.T) {
+	p := parse(t, crlf("Date:\nSubject: a\n\t b \t c\nSubject:\nTo: a@x\nMessage-ID: \nTo: b@x\n\n"))
+	assert.Equal(t, `("" "" NIL NIL NIL ((NIL NIL "a" "x")(NIL NIL "b" "x")) NIL NIL NIL "")`, string(p.Envelope.AppendEnvelope(nil, false)),
+		"an empty field is not an absent one (RFC 9051, 7.5.2)")
+	p = parse(t, crlf("Subject: a\n\t b \t c\n\n"))
+	assert.Equal(t, "a b c", p.Envelope.Subject)
 }
 
 func TestAddresses(t *testing.T) {
