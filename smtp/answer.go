@@ -27,11 +27,13 @@ var (
 	replyBareBody      = &Reply{Code: 554, Enhanced: EnhancedCode{5, 6, 0}, Text: "bare CR or LF in the message (RFC 5321, 2.3.8)", Close: true}
 	replyBareChunk     = &Reply{Code: 554, Enhanced: EnhancedCode{5, 6, 0}, Text: "bare CR or LF in the message (RFC 5321, 2.3.8)"}
 	replyUnknown       = &Reply{Code: 500, Enhanced: EnhancedCode{5, 5, 1}, Text: "command not recognized"}
+	replyNotVerb       = &Reply{Code: 500, Enhanced: EnhancedCode{5, 5, 1}, Text: "not a command, closing connection", Close: true}
 	replyNotHere       = &Reply{Code: 502, Enhanced: EnhancedCode{5, 5, 1}, Text: "command not available"}
 	replyNoArg         = &Reply{Code: 501, Enhanced: EnhancedCode{5, 5, 4}, Text: "no argument allowed"}
 	replySequence      = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "bad sequence of commands"}
 	replyHelloFirst    = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "say EHLO first"}
 	replyNestedMail    = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "nested MAIL command"}
+	replyNeedReset     = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "need RSET behind a BDAT that failed"}
 	replyNeedMail      = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "need MAIL command"}
 	replyNeedRcpt      = &Reply{Code: 554, Enhanced: EnhancedCode{5, 5, 1}, Text: "no valid recipients"}
 	replyNeedRcptLMTP  = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "no valid recipients"}
@@ -49,6 +51,7 @@ var (
 	replyBinaryData    = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Text: "BINARYMIME needs BDAT"}
 	replyBdatSyntax    = &Reply{Code: 501, Enhanced: EnhancedCode{5, 5, 4}, Text: "syntax: BDAT size [LAST]", Close: true}
 	replyInjected      = &Reply{Code: 554, Enhanced: EnhancedCode{5, 5, 1}, Text: "nothing may be pipelined behind STARTTLS", Close: true}
+	replyPipelined     = &Reply{Code: 554, Enhanced: EnhancedCode{5, 5, 0}, Text: "nothing may be pipelined behind this command", Close: true}
 	replyEarly         = &Reply{Code: 554, Enhanced: EnhancedCode{5, 5, 1}, Text: "wait for the greeting", Close: true}
 	replyNoMechanism   = &Reply{Code: 504, Enhanced: EnhancedCode{5, 5, 4}, Text: "mechanism not available"}
 	replyAuthTLS       = &Reply{Code: 538, Enhanced: EnhancedCode{5, 7, 11}, Text: "AUTH needs TLS"}

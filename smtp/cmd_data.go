@@ -93,7 +93,12 @@ func (b *body) between() {
 			b.err = errUnexpected(err)
 			return
 		}
-		switch verb, arg := splitVerb(line); verb {
+		verb, arg := splitVerb(line)
+		if c.pipelinedPast(verb) {
+			b.last, b.err = true, replyPipelined
+			return
+		}
+		switch verb {
 		case "BDAT":
 			var ok bool
 			b.left, b.last, ok = parseBdat(arg)
@@ -112,6 +117,10 @@ func (b *body) between() {
 			c.junk++
 			answer = replyOK
 		default:
+			if notVerb(verb) {
+				b.last, b.err = true, replyNotVerb
+				return
+			}
 			c.errors++
 			answer = replySequence // RFC 3030, 2: no DATA, and nothing else, before BDAT LAST
 		}
@@ -263,6 +272,7 @@ func (c *conn) settle(ctx context.Context, final, refusal *Reply) (*Reply, error
 	if refusal != nil {
 		cause = refusal
 	}
+	c.chunkErr = refusal != nil && c.body.chunk && !c.body.last
 	c.endTx(ctx, cause)
 	return final, nil
 }

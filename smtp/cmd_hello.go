@@ -25,6 +25,7 @@ func (c *conn) hello(ctx context.Context, verb string, arg []byte) *Reply {
 		}
 	}
 	c.junk++
+	c.chunkErr = false
 	c.endTx(ctx, ErrReset)
 	name := string(arg)
 	c.sess.Hello, c.sess.Extended = name, verb != "HELO"

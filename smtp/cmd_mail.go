@@ -39,6 +39,8 @@ func (c *conn) mail(ctx context.Context, arg []byte) *Reply {
 		return replyHelloFirst
 	case c.inTx:
 		return replyNestedMail
+	case c.chunkErr:
+		return replyNeedReset
 	case c.srv.RequireTLS && c.sess.TLS == nil:
 		return replyNeedTLS
 	case c.srv.Mode == ModeSubmission && !c.sess.authed:

@@ -34,6 +34,7 @@ type conn struct {
 	body    body
 	pending []byte // a command read by the body reader, to be done next; nil when there is none
 
+	chunkErr bool // a BDAT failed and was not the last: RSET is due (RFC 3030, 2)
 	started  bool // Connect was called
 	greeted  bool // something was read and looked like SMTP
 	refused  bool // the reply at hand is the handler's will, not the client's error
@@ -434,9 +435,31 @@ func splitVerb(line []byte) (verb string, arg []byte) {
 	return string(bytes.ToUpper(v[:min(len(v), 64)])), arg
 }
 
+// notVerb recognises text where a command should be: a message whose DATA was refused, or a protocol's
+// header. Among its lines might be some that read like commands.
+func notVerb(verb string) bool {
+	return verb != "" && (verb[0] < 'A' || verb[0] > 'Z' || verb[len(verb)-1] == ':')
+}
+
+// pipelinedPast reports whether something came behind a command that must be the last of its group (RFC 2920,
+// 3.1; RFC 4954, 4), where the server minds. STARTTLS sees to that itself, and behind QUIT it does no harm.
+func (c *conn) pipelinedPast(verb string) bool {
+	if !c.srv.StrictPipelining || len(c.buffered()) == 0 {
+		return false
+	}
+	switch verb {
+	case "DATA", "EHLO", "HELO", "LHLO", "VRFY", "EXPN", "NOOP", "AUTH":
+		return true
+	}
+	return false
+}
+
 // dispatch does one command. A nil reply without an error was sent already. An error ends
 // the session, behind the reply if there is one. An unknown verb becomes "".
 func (c *conn) dispatch(ctx context.Context, verb *string, arg []byte) (*Reply, error) {
+	if c.pipelinedPast(*verb) {
+		return replyPipelined, nil
+	}
 	switch *verb {
 	case "MAIL":
 		return c.mail(ctx, arg), nil
@@ -458,6 +481,7 @@ func (c *conn) dispatch(ctx context.Context, verb *string, arg []byte) (*Reply, 
 			return replyNoArg, nil
 		}
 		c.junk++
+		c.chunkErr = false
 		c.endTx(ctx, ErrReset)
 		return replyFlushed, nil
 	case "NOOP":
@@ -488,6 +512,9 @@ func (c *conn) dispatch(ctx context.Context, verb *string, arg []byte) (*Reply, 
 	}
 	if what := foreign(append([]byte(*verb), ' ')); what != "" {
 		return nil, fmt.Errorf("%w but %s", errForeign, what)
+	}
+	if notVerb(*verb) {
+		return replyNotVerb, nil
 	}
 	*verb = ""
 	return replyUnknown, nil

@@ -86,7 +86,7 @@ type RcptParams struct {
 	Notify Notify
 
 	// OriginalType and Original are ORCPT, decoded: address type ("rfc822", "utf-8") and
-	// address (RFC 3461, 4.2; RFC 6533, 3).
+	// address (RFC 3461, 4.2; RFC 6533, 3). An address beyond ASCII has the type "utf-8".
 	OriginalType, Original string
 
 	// ValidSince is RRVS: the mailbox must have had the same owner since then (RFC 7293).

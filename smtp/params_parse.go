@@ -316,7 +316,9 @@ func parseOrcpt(v []byte) (typ, addr string, ok bool) {
 	switch {
 	case eqFold(t, "RFC822"):
 		typ = "rfc822"
-		addr, err = decodeXtext(a, false)
+		if addr, err = decodeXtext(a, true); !isASCII(addr) {
+			typ = "utf-8" // as Postfix writes it, though RFC 6533, 3, has this type for it
+		}
 	case eqFold(t, "UTF-8"):
 		typ = "utf-8"
 		addr, err = decodeUTF8Xtext(a)

@@ -87,6 +87,11 @@ type Server struct {
 	// Newlines is what to do about bare CR and LF.
 	Newlines Newlines
 
+	// StrictPipelining ends sessions (554) that pipeline something behind a command that must be the
+	// last of a group, such as a message behind DATA before that was answered (RFC 2920, 3.1). Mail
+	// servers wait there; programs that abuse another protocol's client to send mail can't.
+	StrictPipelining bool
+
 	// MaxMessageBytes limits one message, counted after dot-unstuffing; it is announced
 	// by SIZE. Zero means 32 MiB; negative means no limit.
 	MaxMessageBytes int64
