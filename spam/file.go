@@ -49,7 +49,7 @@ type seenMark struct {
 }
 
 type pendingModel struct {
-	cells map[uint32]Cell
+	cells cellSums
 	slots map[uint32][]byte
 }
 
@@ -206,7 +206,7 @@ func (s *File) Load(ctx context.Context, model string, since uint64) (iter.Seq2[
 	if since != 0 && (since < s.base || since > end) {
 		return nil, 0, ErrTooOld
 	}
-	sums := map[uint32]Cell{}
+	var sums cellSums
 	err = s.each(ctx, since, func(payload []byte) {
 		if since != 0 && frameWriter(payload) == s.id {
 			return
@@ -214,7 +214,7 @@ func (s *File) Load(ctx context.Context, model string, since uint64) (iter.Seq2[
 		for r := range records(payload) {
 			if r.kind == recordCells && r.model == model {
 				for c := range r.cells() {
-					addCells(sums, []Cell{c})
+					sums.add(c)
 				}
 			}
 		}
@@ -222,7 +222,7 @@ func (s *File) Load(ctx context.Context, model string, since uint64) (iter.Seq2[
 	if err != nil {
 		return nil, 0, s.wrap("load", err)
 	}
-	return cellSeq(slices.Collect(maps.Values(sums))), end, nil
+	return cellSeq(sums.list), end, nil
 }
 
 // each calls f with the frames after a position, in order; 0 begins with the merged one.
@@ -268,7 +268,7 @@ func (s *File) wrap(what string, err error) error {
 func (s *File) pendingOf(model string) *pendingModel {
 	p := s.pending[model]
 	if p == nil {
-		p = &pendingModel{map[uint32]Cell{}, map[uint32][]byte{}}
+		p = &pendingModel{slots: map[uint32][]byte{}}
 		s.pending[model] = p
 	}
 	return p
@@ -282,9 +282,9 @@ func (s *File) Add(_ context.Context, model string, deltas []Cell) error {
 		return err
 	}
 	p := s.pendingOf(model)
-	before := len(p.cells)
-	addCells(p.cells, deltas)
-	return s.written(24 * (len(p.cells) - before))
+	before := len(p.cells.list)
+	p.cells.add(deltas...)
+	return s.written(24 * (len(p.cells.list) - before))
 }
 
 // Keep implements [Keeper].
@@ -423,13 +423,13 @@ func (s *File) merge() error {
 			}
 			p := all[r.model]
 			if p == nil {
-				p = &pendingModel{map[uint32]Cell{}, map[uint32][]byte{}}
+				p = &pendingModel{slots: map[uint32][]byte{}}
 				all[r.model] = p
 			}
 			switch r.kind {
 			case recordCells:
 				for c := range r.cells() {
-					addCells(p.cells, []Cell{c})
+					p.cells.add(c)
 				}
 			case recordSlot:
 				if len(r.data) == 0 {

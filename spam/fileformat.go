@@ -113,13 +113,14 @@ func encodeRecords(writer uint64, models map[string]*pendingModel, marks map[see
 	b := binary.LittleEndian.AppendUint64(nil, writer)
 	for _, name := range slices.Sorted(maps.Keys(models)) {
 		p := models[name]
-		if len(p.cells) > 0 {
+		if cells := slices.Clone(p.cells.list); len(cells) > 0 {
+			sortCells(cells)
 			b = appendString(append(b, recordCells), name)
-			b = binary.AppendUvarint(b, uint64(len(p.cells)))
+			b = binary.AppendUvarint(b, uint64(len(cells)))
 			before := uint32(0)
-			for _, i := range slices.Sorted(maps.Keys(p.cells)) {
-				b = appendCell(b, p.cells[i], before)
-				before = i
+			for _, c := range cells {
+				b = appendCell(b, c, before)
+				before = c.Index
 			}
 		}
 		for slot, data := range p.slots {

@@ -19,7 +19,7 @@ type Memory struct {
 }
 
 type memoryModel struct {
-	sums  map[uint32]Cell
+	sums  cellSums
 	first uint64 // position of log[0]
 	log   []memoryChange
 	seen  map[string]memoryMark
@@ -61,7 +61,7 @@ func (m *Memory) Open() Store { return &memoryStore{m} }
 func (m *Memory) model(name string) *memoryModel {
 	mm := m.models[name]
 	if mm == nil {
-		mm = &memoryModel{sums: map[uint32]Cell{}, first: 1, seen: map[string]memoryMark{}, slots: map[uint32][]byte{}}
+		mm = &memoryModel{first: 1, seen: map[string]memoryMark{}, slots: map[uint32][]byte{}}
 		if m.models == nil {
 			m.models = map[string]*memoryModel{}
 		}
@@ -77,7 +77,7 @@ func (s *memoryStore) Load(_ context.Context, name string, since uint64) (iter.S
 	mm := s.m.model(name)
 	end := mm.first + uint64(len(mm.log))
 	if since == 0 {
-		return cellSeq(slices.Collect(maps.Values(mm.sums))), end, nil
+		return cellSeq(slices.Clone(mm.sums.list)), end, nil
 	}
 	if since < mm.first || since > end {
 		return nil, 0, ErrTooOld
@@ -91,41 +91,18 @@ func (s *memoryStore) Load(_ context.Context, name string, since uint64) (iter.S
 	return cellSeq(cells), end, nil
 }
 
-func cellSeq(cells []Cell) iter.Seq2[Cell, error] {
-	return func(yield func(Cell, error) bool) {
-		for _, c := range cells {
-			if !yield(c, nil) {
-				return
-			}
-		}
-	}
-}
-
 // Add implements [Store].
 func (s *memoryStore) Add(_ context.Context, name string, deltas []Cell) error {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	mm := s.m.model(name)
-	addCells(mm.sums, deltas)
+	mm.sums.add(deltas...)
 	if len(mm.log) >= memoryLog {
 		mm.log = slices.Delete(mm.log, 0, memoryLog/2)
 		mm.first += memoryLog / 2
 	}
 	mm.log = append(mm.log, memoryChange{s, slices.Clone(deltas)})
 	return nil
-}
-
-// addCells adds deltas to sums.
-func addCells(sums map[uint32]Cell, deltas []Cell) {
-	for _, d := range deltas {
-		c := sums[d.Index]
-		c.Index = d.Index
-		c.Ham += d.Ham
-		c.Spam += d.Spam
-		c.Weight += d.Weight
-		c.Square += d.Square
-		sums[d.Index] = c
-	}
 }
 
 // SetSeen implements [Store].
