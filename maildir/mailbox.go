@@ -495,6 +495,27 @@ func (m *mailbox) moveTo(ctx context.Context, target *folder, set imap.UIDSet) (
 	return copied, err
 }
 
+// UIDLs returns the POP3 names that an earlier server gave to messages: the UID list's P
+// records, an empty one standing for the base name. A POP3 server uses them, so that clients
+// download nothing again.
+func (m *mailbox) UIDLs(ctx context.Context) (map[imap.UID]string, error) {
+	f, unlock, err := m.view(ctx, "UIDLs of")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	names := make(map[imap.UID]string)
+	for _, msg := range f.msgs {
+		if msg.extra == "" {
+			continue
+		}
+		if name, ok := msg.uidl(); ok {
+			names[msg.at()] = name
+		}
+	}
+	return names, nil
+}
+
 // Recent implements imap.Recenter: messages in new/ are recent.
 func (m *mailbox) Recent(ctx context.Context) (set imap.UIDSet, err error) {
 	f, unlock, err := m.view(ctx, "recent of")

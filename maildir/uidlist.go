@@ -49,6 +49,19 @@ func (r uidRecord) guid() string {
 	return r.base
 }
 
+// uidl returns the record's POP3 name, if it has one of its own.
+func (r uidRecord) uidl() (string, bool) {
+	for field := range strings.FieldsSeq(r.extra) {
+		if field == "P" {
+			return r.base, true
+		}
+		if field[0] == 'P' {
+			return field[1:], true
+		}
+	}
+	return "", false
+}
+
 // A uidList is the list as last read from the file. What is damaged in it is passed over:
 // a line that is no record loses one UID, a header that is none loses the UIDVALIDITY, and
 // the next writer writes the file anew.

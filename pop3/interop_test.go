@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +257,38 @@ received = false
 			same(t, mails, files(t, filepath.Join(dir, "mail", "new", "*")))
 		}
 	})
+	t.Run("mutt", func(t *testing.T) {
+		// It wants a terminal, which script(1) is.
+		if _, err := exec.LookPath("script"); err != nil {
+			shared.Missing(t, "script")
+		}
+		if _, err := exec.LookPath("mutt"); err != nil {
+			shared.Missing(t, "mutt")
+		}
+		for _, scheme := range []string{"pop", "pops"} {
+			h := startForPeers(t, mails)
+			addr := h.addr
+			if scheme == "pops" {
+				addr = h.tls
+			}
+			dir := t.TempDir()
+			rc := write(t, filepath.Join(dir, "rc"), fmt.Sprintf(`set pop_pass="wonder land" pop_authenticators="user" mbox_type=Maildir folder=%[1]s spoolfile=%[1]s/none
+set ssl_starttls=no ssl_force_tls=no ssl_verify_dates=no ssl_verify_host=no certificate_file=%[2]s
+set confirmappend=no confirmcreate=no delete=no quit=yes wait_key=no header_cache= message_cachedir= pop_delete=no write_inc=0 read_inc=0 net_inc=0
+push "<tag-pattern>~A<enter><tag-prefix><copy-message>=out<enter><exit>"
+`, dir, h.cert))
+			run(t, dir, "", "script", "-qec", "TERM=vt100 mutt -n -F "+rc+" -f "+scheme+"://alice@127.0.0.1:"+port(t, addr)+"/", "/dev/null")
+			// It keeps fields of its own in what it stores.
+			own := regexp.MustCompile(`(?m)^(Content-Length|Lines|Status|X-Status):.*\n`)
+			without := func(texts []string) (out []string) {
+				for _, text := range texts {
+					out = append(out, own.ReplaceAllString(strings.ReplaceAll(text, "\r\n", "\n"), ""))
+				}
+				return out
+			}
+			same(t, without(mails), without(files(t, filepath.Join(dir, "out", "*", "*"))))
+		}
+	})
 }
 
 // startDovecot starts a Dovecot of its own with these messages in alice's Maildir; her
@@ -383,4 +416,67 @@ func TestClientWithDovecot(t *testing.T) {
 	same(t, mails, got)
 	require.NoError(t, c.Delete(t.Context(), 1))
 	require.NoError(t, c.Quit(t.Context()))
+}
+
+// Courier's server is one that reads and writes its standard input and output, after a login
+// that another program of it makes: the client begins in the middle.
+func TestClientWithCourier(t *testing.T) {
+	const courier = "/usr/lib/courier/courier/courierpop3d"
+	if _, err := os.Stat(courier); err != nil {
+		shared.Missing(t, "courierpop3d")
+	}
+	mails := realMail(t, 1000)
+	dir := t.TempDir()
+	for _, sub := range []string{"new", "cur", "tmp"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
+	}
+	for i, m := range mails {
+		path := filepath.Join(dir, "new", fmt.Sprintf("%d.M%dP1.h", 1700000000+i, i))
+		require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(m, "\r\n", "\n")), 0o600))
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	done := make(chan error, 1)
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer conn.Close()
+		file, err := conn.(*net.TCPConn).File()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer file.Close()
+		cmd := exec.Command(courier, dir)
+		cmd.Env = append(os.Environ(), "AUTHENTICATED=alice", "MAILDIR="+dir)
+		cmd.Stdin, cmd.Stdout = file, file
+		done <- cmd.Run()
+	}()
+	c, err := pop3.Dial(t.Context(), ln.Addr().String(), &pop3.ClientOptions{TLSPolicy: pop3.TLSNever})
+	require.NoError(t, err)
+	defer c.Close()
+	list, err := c.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, list, len(mails))
+	var numbers []int
+	for _, e := range list {
+		require.NotEmpty(t, e.UID)
+		numbers = append(numbers, e.Number)
+	}
+	var got []string
+	require.NoError(t, c.Fetch(t.Context(), numbers, func(_ int, r io.Reader, err error) error {
+		require.NoError(t, err)
+		b, err := io.ReadAll(r)
+		got = append(got, string(b))
+		return err
+	}))
+	same(t, mails, got)
+	require.NoError(t, c.Delete(t.Context(), 1))
+	require.NoError(t, c.Quit(t.Context()))
+	require.NoError(t, <-done)
+	assert.Len(t, files(t, filepath.Join(dir, "*", "17*")), len(mails)-1)
 }

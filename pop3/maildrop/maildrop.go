@@ -15,10 +15,17 @@ import (
 	"github.com/mailblocks/mailblocks/pop3"
 )
 
+// UIDLer is implemented by mailboxes in which some messages have a POP3 name of their own,
+// given by an earlier server. It returns those; all others are named by Open.
+type UIDLer interface {
+	UIDLs(ctx context.Context) (map[imap.UID]string, error)
+}
+
 // Open returns the messages that mb holds now as a maildrop. It takes over mb, also when it
-// fails. Names of messages (UIDL) are eight hex digits of the UID and eight of the
-// UIDVALIDITY, as Dovecot makes them by default: a reader that changes servers downloads
-// nothing twice. Another program may remove a message meanwhile: opening it then fails.
+// fails. Messages are named (UIDL) as the mailbox's UIDLer says, else by eight hex digits of
+// the UID and eight of the UIDVALIDITY, as Dovecot does by default: a reader that changes
+// servers downloads nothing twice. Another program may remove a message meanwhile: opening
+// it then fails.
 func Open(ctx context.Context, mb imap.Mailbox) (pop3.Maildrop, error) {
 	d := &drop{mb: mb}
 	if err := d.load(ctx); err != nil {
@@ -39,16 +46,36 @@ func (d *drop) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var names map[imap.UID]string
+	if u, ok := imap.Upgrade[UIDLer](d.mb); ok {
+		if names, err = u.UIDLs(ctx); err != nil {
+			return err
+		}
+	}
 	d.messages = make([]pop3.Message, 0, all.State.Messages)
 	d.uids = make([]imap.UID, 0, all.State.Messages)
 	for m, err := range all.Messages {
 		if err != nil {
 			return err
 		}
-		d.messages = append(d.messages, pop3.Message{Size: m.Size, UID: fmt.Sprintf("%08X%08X", uint32(m.UID), all.State.UIDValidity)})
+		name := names[m.UID]
+		if !validName(name) {
+			name = fmt.Sprintf("%08X%08X", uint32(m.UID), all.State.UIDValidity)
+		}
+		d.messages = append(d.messages, pop3.Message{Size: m.Size, UID: name})
 		d.uids = append(d.uids, m.UID)
 	}
 	return nil
+}
+
+// validName reports whether a name can go over the wire (RFC 1939, 7, UIDL).
+func validName(name string) bool {
+	for i := range len(name) {
+		if name[i] < '!' || name[i] > '~' {
+			return false
+		}
+	}
+	return 0 < len(name) && len(name) <= 70
 }
 
 func (d *drop) Messages() []pop3.Message { return d.messages }

@@ -1,6 +1,8 @@
 package maildrop_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -80,4 +82,24 @@ func TestUIDLIsDovecots(t *testing.T) {
 	require.NoError(t, err)
 	defer d.Close()
 	assert.Regexp(t, `^00000001[0-9A-F]{8}$`, d.Messages()[0].UID)
+}
+
+// Names that an earlier server gave to messages stay: the P records of a Dovecot UID list.
+func TestUIDLOfAnEarlierServer(t *testing.T) {
+	root := t.TempDir()
+	store, err := maildir.Open(root, nil)
+	require.NoError(t, err)
+	for _, name := range []string{"1700000000.M1P1.h", "1700000001.M1P1.h", "1700000002.M1P1.h", "1700000003.M1P1.h"} {
+		require.NoError(t, os.WriteFile(filepath.Join(root, "cur", name+":2,S"), []byte("x\r\n"), 0o600))
+	}
+	list := "3 V7 N5 G781c253a9e34026b6657000083ecc375\n1 PUID1-17 :1700000000.M1P1.h\n2 P :1700000001.M1P1.h\n3 :1700000002.M1P1.h\n4 P\xff :1700000003.M1P1.h\n"
+	require.NoError(t, os.WriteFile(filepath.Join(root, "dovecot-uidlist"), []byte(list), 0o600))
+	d, err := storage(t, store).Open()
+	require.NoError(t, err)
+	defer d.Close()
+	var names []string
+	for _, m := range d.Messages() {
+		names = append(names, m.UID)
+	}
+	assert.Equal(t, []string{"UID1-17", "1700000001.M1P1.h", "0000000300000007", "0000000400000007"}, names)
 }
