@@ -302,11 +302,55 @@ func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, f *features
 	return d, err
 }
 
-// observe learns how to mix the two scores from a message that the regression has not seen.
-// Counted is the label under which the words were counted already.
+// observe learns how to mix the two scores from a message that the regression has not seen:
+// only then do they tell what they are worth. Counted is the label under which the words were
+// counted already.
 func (c *Classifier) observe(s *snapshot, f *features, l, counted Label, d []Cell) []Cell {
+	t := s.cells[cellTotals]
+	if min(t.ham, t.spam) < mixAfter {
+		return d
+	}
+	words, _, _ := s.words(f, counted)
+	regression := math.Max(-mixMost, math.Min(mixMost, s.regression(f)))
+	mx := s.mix()
+	z := mx.regression*regression + mx.words*words + mx.bias
+	g := sigmoid(z) - target(l)
+	for _, in := range [...]struct {
+		cell  uint32
+		value float64
+	}{{cellMixFirst, regression}, {cellMixSecond, words}, {cellMixBias, 1}} {
+		gi := g * in.value
+		m := Cell{Index: in.cell, Square: float32(gi * gi)}
+		m.Weight = float32(-mixRate * gi / math.Sqrt(mixBase+float64(s.cells[in.cell].square+m.Square)))
+		s.apply(&m)
+		d = append(d, m)
+	}
+	if l == Ham {
+		// The threshold rises with each ham above it and falls with the others, so that it
+		// settles where the wanted share of ham is above.
+		m := Cell{Index: cellThreshold, Weight: -thresholdStep * wantedFalse}
+		if z > 0 {
+			m.Weight += thresholdStep
+		}
+		if now := s.cells[cellThreshold].weight + m.Weight; now >= 0 && now <= thresholdMost*2 {
+			s.apply(&m)
+			d = append(d, m)
+		}
+	}
 	return d
 }
+
+// How the mix learns: slowly, and from the time on when both scores mean something.
+const (
+	mixAfter = 50
+	mixRate  = 0.05
+	mixBase  = 10
+	mixMost  = 12 // a score of the regression counts for no more
+
+	wantedFalse   = 0.0015 // of ham is taken for spam
+	thresholdStep = 0.4
+	thresholdMost = 1.5
+)
 
 // Score judges a message for a user by all that was learned before. It does not wait for
 // anybody who learns. It fails only when the user's model has to be read from the store and

@@ -81,11 +81,29 @@ func (m *model) judge(f *features, u *userModel) Verdict {
 	return v
 }
 
-// unsure reports whether too little is known for a decision.
+// unsure reports whether too little is known for a decision: a message is called spam by so
+// much more evidence as fewer were learned, and much more where it came another way than all
+// mail that was learned.
 func (m *model) unsure(f *features, known int, z float64) bool {
 	t := &m.cells[cellTotals]
-	return t.ham < 5 || t.spam < 5 || known*5 < len(f.words)
+	least := min(t.ham, t.spam)
+	if least < 5 || known*5 < len(f.words) {
+		return true
+	}
+	margin := math.Min(doubtOfFew/float64(least), doubtMost)
+	received := &m.cells[receivedCell]
+	share := float64(received.ham+received.spam) / float64(t.ham+t.spam)
+	if f.received && share < 0.02 || !f.received && share > 0.98 {
+		margin += doubtOfForeign
+	}
+	return z > 0 && z < margin
 }
+
+const (
+	doubtOfFew     = 150.0 // log-odds, divided by the messages of the class of which fewer are known
+	doubtMost      = 6.0
+	doubtOfForeign = 4.5
+)
 
 func sortReasons(r []Reason) {
 	slices.SortFunc(r, func(a, b Reason) int { return cmp.Compare(math.Abs(b.Score), math.Abs(a.Score)) })

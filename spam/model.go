@@ -17,7 +17,7 @@ const (
 	cellMixSecond                    // Weight: the same of the words
 	cellMixBias                      // Weight: the same of the constant
 	cellVersion                      // Ham: the sum of the tokenizer versions that wrote, Spam: how many did
-	cellOthers                       // of a user's model, Ham + Spam: how many messages went into the shared one
+	cellThreshold                    // Weight: how far the threshold stands above even odds
 	cellsInAll
 )
 
@@ -192,18 +192,25 @@ func fastLog(x float32) float64 {
 
 // The mix of the two scores before anything is known of their worth.
 const (
-	mixRegression = 0.55
-	mixWords      = 0.35
-	mixBias       = -1.0
+	mixRegression = 0.9
+	mixWords      = 0.15
+	mixBias       = 0.5
 )
 
 // A mix turns the scores of the regression and of the words into log-odds.
 type mix struct{ regression, words, bias float64 }
 
+// The words never lose their voice: where the regression proves wrong, by wrong labels or new
+// kinds of mail, they are what is left.
+const mixWordsLeast = 0.12
+
 func (m *model) mix() mix {
-	return mix{
+	x := mix{
 		regression: math.Max(mixRegression+float64(m.cells[cellMixFirst].weight), 0.05),
-		words:      math.Max(mixWords+float64(m.cells[cellMixSecond].weight), 0.05),
+		words:      math.Max(mixWords+float64(m.cells[cellMixSecond].weight), mixWordsLeast),
 		bias:       mixBias + float64(m.cells[cellMixBias].weight),
 	}
+	// Where labels are wrong the odds are small, and so may be the distance.
+	x.bias -= math.Max(0, math.Min(float64(m.cells[cellThreshold].weight), thresholdMost*x.regression))
+	return x
 }

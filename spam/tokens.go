@@ -59,8 +59,20 @@ type word struct {
 
 // features are what the classifier sees of a message: each feature once.
 type features struct {
-	words []word
-	grams []uint32
+	words    []word
+	grams    []uint32
+	received bool // there is a Received field
+}
+
+// receivedCell counts the messages with a Received field.
+var receivedCell = wordBase + wordCell(hash(kindSeed(kindField), "received"))
+
+func kindSeed(k kind) uint64 { return hashStart + uint64(k)*0x9E3779B97F4A7C15 }
+
+func wordCell(h uint64) uint32 {
+	h ^= h >> 29
+	h *= 0xBF58476D1CE4E5B9
+	return uint32(h >> (64 - wordBits))
 }
 
 // tokens returns the features of m, taken on the first call.
@@ -75,7 +87,6 @@ type tokenScratch struct {
 	gram [1 << (gramBits - 6)]uint64
 	word []word
 	list []uint32
-	fold []byte
 }
 
 var scratchPool = sync.Pool{New: func() any { return &tokenScratch{} }}
@@ -95,7 +106,7 @@ func tokenize(m *Message) *features {
 	t.text(m.Text, kindBody)
 	t.text(m.Hidden, kindHidden)
 	t.grams(m.raw[:min(len(m.raw), headBytes)])
-	f := &features{words: slices.Clone(t.word), grams: slices.Clone(t.list)}
+	f := &features{words: slices.Clone(t.word), grams: slices.Clone(t.list), received: m.Get("received") != ""}
 	for _, w := range t.word {
 		t.seen[(w.cell-wordBase)>>6] = 0
 	}
@@ -137,13 +148,11 @@ func hash(h uint64, s string) uint64 {
 }
 
 func (t *tokenizer) add(k kind, s string) {
-	t.addHash(k, s, hash(hashStart+uint64(k)*0x9E3779B97F4A7C15, s))
+	t.addHash(k, s, hash(kindSeed(k), s))
 }
 
 func (t *tokenizer) addHash(k kind, s string, h uint64) {
-	h ^= h >> 29
-	h *= 0xBF58476D1CE4E5B9
-	i := uint32(h >> (64 - wordBits))
+	i := wordCell(h)
 	if t.seen[i>>6]&(1<<(i&63)) != 0 || len(t.word) >= t.m.limits.Tokens {
 		return
 	}
@@ -190,7 +199,7 @@ func (t *tokenizer) header() {
 			}
 			seed := hash(hashStart+uint64(kindFieldWord), f.Name)
 			v := f.Value[:min(len(f.Value), 300)]
-			eachWord(v, func(w string, _ bool) { t.addHash(kindFieldWord, w, hash(seed*hashPrime, lowerASCII(w, &t.fold))) })
+			eachWord(v, func(w string, _ bool) { t.addHash(kindFieldWord, w, hashFold(seed*hashPrime, w)) })
 		}
 	}
 	t.address("f:", m.From)
@@ -347,7 +356,7 @@ func (t *tokenizer) links() {
 
 // text adds the words of s, and pairs of them.
 func (t *tokenizer) text(s string, k kind) {
-	seed := hashStart + uint64(k)*0x9E3779B97F4A7C15
+	seed := kindSeed(k)
 	var before uint64
 	pairs := k == kindBody || k == kindSubject
 	eachWord(s, func(w string, wide bool) {
@@ -356,7 +365,7 @@ func (t *tokenizer) text(s string, k kind) {
 			before = 0
 			return
 		}
-		h := hash(seed, lowerASCII(w, &t.fold))
+		h := hashFold(seed, w)
 		t.addHash(k, w, h)
 		if pairs && before != 0 && !wide {
 			t.addHash(kindPair, w, before*hashPrime^h)
@@ -365,17 +374,26 @@ func (t *tokenizer) text(s string, k kind) {
 	})
 }
 
-// lowerASCII folds case where it costs nothing.
-func lowerASCII(s string, buf *[]byte) string {
+// hashFold is hash of the word in lower case.
+func hashFold(h uint64, s string) uint64 {
 	for i := 0; i < len(s); i++ {
-		if s[i] >= 0x80 {
-			return strings.ToLower(s)
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			return hashFoldRunes(h, s[i:])
 		}
-		if s[i] >= 'A' && s[i] <= 'Z' {
-			return strings.ToLower(s)
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
 		}
+		h = (h ^ uint64(c)) * hashPrime
 	}
-	return s
+	return h
+}
+
+func hashFoldRunes(h uint64, s string) uint64 {
+	for _, r := range s {
+		h = (h ^ uint64(unicode.ToLower(r))) * hashPrime
+	}
+	return h
 }
 
 // eachWord calls f with each word of s: a run of letters, digits and signs that stand in
