@@ -36,6 +36,13 @@ func TestFirstStart(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 4, readers)
+	for path, want := range map[string]string{
+		"/healthz": "^ok\n$",
+		"/metrics": `(?s)mail_command_seconds_count\{command="DATA",protocol="smtp"\} 3\n.*mail_delivered_total\{mailbox="INBOX"\} 3\n`,
+		"/queue":   "Queue: 0 messages",
+	} {
+		assert.Regexp(t, want, sh(t, "", "curl", "-sS", "http://"+p.addrs["http"]+path))
+	}
 	again := p.stdout
 	p.terminate()
 	p.run()

@@ -16,7 +16,8 @@ import (
 type Storage struct {
 	// Deliver adds a message, outside of any session.
 	Deliver func(text string) error
-	// Open opens the mail for a session.
+	// Open opens the mail for a session, also while another one has it: who lets only one in
+	// at a time does that above the Maildrop, or around it.
 	Open func() (pop3.Maildrop, error)
 }
 
@@ -29,6 +30,7 @@ func Test(t *testing.T, newStorage func(t *testing.T) Storage) {
 		"UIDsAreStable": testUIDs,
 		"DeleteAtOnce":  testDelete,
 		"CloseDeletes":  testCloseDeletesNothing,
+		"TwoSessions":   testTwoSessions,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(&fixture{T: t, Storage: newStorage(t), ctx: t.Context()})
@@ -183,5 +185,41 @@ func testCloseDeletesNothing(f *fixture) {
 		}
 		f.read(d, 0)
 		f.close(d)
+	}
+}
+
+func testTwoSessions(f *fixture) {
+	f.deliver(mail(1), mail(2), mail(3))
+	a, b := f.open(), f.open()
+	defer f.close(b)
+	if !slices.Equal(a.Messages(), b.Messages()) {
+		f.Errorf("two sessions see other messages: %v, %v", a.Messages(), b.Messages())
+	}
+	if err := a.Delete(f.ctx, []int{0}); err != nil {
+		f.Fatalf("Delete: %v", err)
+	}
+	f.close(a)
+	if len(b.Messages()) != 3 {
+		f.Error("the list changed when another session deleted a message")
+	}
+	if r, err := b.Open(f.ctx, 0); err == nil {
+		// It may still be readable, but never be another message.
+		got, err := io.ReadAll(r)
+		r.Close()
+		if err == nil && string(got) != mail(1) {
+			f.Errorf("in place of a deleted message there is %q", got)
+		}
+	}
+	if got := f.read(b, 1); got != mail(2) {
+		f.Errorf("message 1 is another one now: %q", got)
+	}
+	// Deleting what has gone already is no failure of the rest.
+	if err := b.Delete(f.ctx, []int{0, 1}); err != nil {
+		f.Errorf("Delete of a message that has gone, and one that has not: %v", err)
+	}
+	c := f.open()
+	defer f.close(c)
+	if len(c.Messages()) != 1 || f.read(c, 0) != mail(3) {
+		f.Error("two sessions deleted two of three messages, and not one is left")
 	}
 }
