@@ -37,7 +37,7 @@ type wire struct {
 	r, w  int                   // unread input is inBuf[r:w]
 	out   []byte                // replies not yet written; borrowed
 	outB  *[writeBufferSize]byte
-	small []byte
+	small *[smallRead]byte
 
 	readBy, writeBy time.Time // deadlines as set on conn; they may be later than asked for, see arm
 	writeTimeout    time.Duration
@@ -146,9 +146,9 @@ func (w *wire) fill(idle bool) error {
 // fillSmall waits without a buffer of its own.
 func (w *wire) fillSmall() error {
 	if w.small == nil {
-		w.small = make([]byte, smallRead)
+		w.small = new([smallRead]byte)
 	}
-	n, err := w.conn.Read(w.small)
+	n, err := w.conn.Read(w.small[:])
 	if n > 0 {
 		w.borrow()
 		w.w = copy(w.inBuf[:], w.small[:n])
