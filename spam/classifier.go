@@ -139,6 +139,9 @@ func (c *Classifier) loadSamples(ctx context.Context) error {
 		}
 		s.set(slot, data, fresh)
 	}
+	for i := range c.kept {
+		slices.Sort(c.kept[i].fresh) // whatever order the store has
+	}
 	c.kept[0].came, c.kept[1].came = uint64(max(t.ham, 0)), uint64(max(t.spam, 0))
 	return nil
 }
@@ -286,11 +289,15 @@ func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, f *features
 	case share < 0.15:
 		again = 1
 	}
-	if fresh := len(c.kept[other-Ham].fresh); fresh > 0 {
-		again = min(8, max(again, fresh))
+	k := &c.kept[other-Ham]
+	if more := len(k.fresh) - k.reserve(); more > 0 {
+		again = min(4, max(again, more))
+	}
+	if again == 0 {
+		return d, err
 	}
 	for range again {
-		data, fresh := c.kept[other-Ham].next()
+		data, fresh := k.next()
 		if sl, ok := unpackSample(data, &c.scratch); !ok || sl != other {
 			continue
 		}
@@ -298,6 +305,11 @@ func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, f *features
 			d = c.observe(s, &c.scratch, other, other, d)
 		}
 		d = s.step(&c.scratch, target(other), d)
+	}
+	for range 2 { // the mix and the threshold have to see both classes, too
+		if sl, ok := unpackSample(k.reserved(), &c.scratch); ok && sl == other {
+			d = c.observe(s, &c.scratch, other, other, d)
+		}
 	}
 	return d, err
 }
@@ -349,7 +361,7 @@ const (
 
 	wantedFalse   = 0.0015 // of ham is taken for spam
 	thresholdStep = 0.4
-	thresholdMost = 1.5
+	thresholdMost = 3
 )
 
 // Score judges a message for a user by all that was learned before. It does not wait for

@@ -59,9 +59,19 @@ func (s *samples) set(slot uint32, data []byte, fresh bool) {
 	}
 }
 
-// next returns a sample to learn: a fresh one when there is one, or any.
+// reserve is how many fresh samples the regression does not learn, so that there are some to
+// tell what it is worth.
+func (s *samples) reserve() int {
+	if len(s.slots) < 200 {
+		return 0
+	}
+	return len(s.slots) / 8
+}
+
+// next returns a sample to learn: a fresh one when there is one to spare, or any that was
+// learned before.
 func (s *samples) next() (data []byte, fresh bool) {
-	for len(s.fresh) > 0 {
+	for len(s.fresh) > s.reserve() {
 		i := s.random(uint64(len(s.fresh)))
 		slot := s.fresh[i]
 		last := len(s.fresh) - 1
@@ -75,7 +85,23 @@ func (s *samples) next() (data []byte, fresh bool) {
 	if len(s.slots) == 0 {
 		return nil, false
 	}
-	return s.slots[s.random(uint64(len(s.slots)))].data, false
+	for range 4 {
+		if sm := s.slots[s.random(uint64(len(s.slots)))]; !sm.fresh {
+			return sm.data, false
+		}
+	}
+	return nil, false
+}
+
+// reserved returns a fresh sample that stays so, or nil.
+func (s *samples) reserved() []byte {
+	if len(s.fresh) == 0 {
+		return nil
+	}
+	if sm := s.slots[s.fresh[s.random(uint64(len(s.fresh)))]]; sm.fresh {
+		return sm.data
+	}
+	return nil
 }
 
 func packSample(f *features, l Label) []byte {
