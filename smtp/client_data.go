@@ -15,9 +15,12 @@ type sending struct {
 	c                  *Client
 	env                *Envelope
 	res                *Result
+	mail               string   // MAIL command
 	lines              []string // RCPT commands
+	body               io.Reader
 	chunked, pipelined bool
-	accepted           []int // indexes of recipients accepted so far
+	first              *chunk // with BDAT, what went along with the commands
+	accepted           []int  // indexes of recipients accepted so far
 }
 
 // bodyError is trouble with the caller's message.
@@ -26,7 +29,26 @@ type bodyError struct{ err error }
 func (e *bodyError) Error() string { return "smtp: reading the message: " + e.err.Error() }
 func (e *bodyError) Unwrap() error { return e.err }
 
-func (s *sending) run(mail string, body io.Reader) error {
+// run sends the message and reads its replies.
+func (s *sending) run() error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	step := s.lockstep
+	if s.pipelined {
+		if err := s.head(); err != nil {
+			return err
+		}
+		step = s.rest
+	}
+	if waits, err := step(); err != nil || !waits {
+		return err
+	}
+	return s.final()
+}
+
+// begin makes room for the transaction.
+func (s *sending) begin() error {
 	c := s.c
 	if c.inTx { // left over from Mail and Rcpt by hand, or from a refusal
 		r, err := c.cmd(c.opt.CommandTimeout, "RSET")
@@ -34,110 +56,120 @@ func (s *sending) run(mail string, body io.Reader) error {
 			return fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
 	}
-	if err := c.begin(); err != nil {
+	return c.begin()
+}
+
+// head puts MAIL, the first batch of RCPTs, and what goes along with the last, see batch.
+func (s *sending) head() error {
+	if err := s.c.put(s.mail); err != nil {
 		return err
 	}
-	if !s.pipelined {
-		return s.lockstep(mail, body)
+	return s.batch(0)
+}
+
+// batch puts the batch of RCPTs that begins with number done. Behind the last comes DATA, or the first
+// chunk (RFC 2920, 3.1; RFC 3030, 4.2).
+func (s *sending) batch(done int) error {
+	c := s.c
+	end := min(done+rcptBatch, len(s.lines))
+	for _, line := range s.lines[done:end] {
+		if err := c.put(line); err != nil {
+			return err
+		}
 	}
-	if err := c.put(mail); err != nil {
+	switch {
+	case end < len(s.lines):
+		return nil
+	case !s.chunked:
+		return c.put("DATA")
+	}
+	s.first = newChunk(s.body, s.env.Params.Body == BodyBinary)
+	if err := s.first.read(); err != nil {
 		return err
 	}
-	var first *chunk
+	return s.first.put(c)
+}
+
+// rest goes on behind head up to the end of the body; waits says that the reply to that is still to come.
+func (s *sending) rest() (waits bool, err error) {
+	c := s.c
 	for done := 0; done < len(s.lines); {
 		end := min(done+rcptBatch, len(s.lines))
-		for _, line := range s.lines[done:end] {
-			if err := c.put(line); err != nil {
-				return err
-			}
-		}
-		if end == len(s.lines) {
-			// The message may go along with it; see RFC 2920, 3.1, for DATA, and RFC 3030, 4.2.
-			if s.chunked {
-				first = newChunk(body, s.env.Params.Body == BodyBinary)
-				if err := first.read(); err != nil {
-					return err
-				}
-				if err := first.put(c); err != nil {
-					return err
-				}
-			} else if err := c.put("DATA"); err != nil {
-				return err
-			}
-		}
 		if done == 0 {
 			r, err := c.read(c.opt.CommandTimeout)
 			if err != nil {
-				return err
+				return false, err
 			}
 			s.res.Mail = r
 			if r.Code < 400 && !r.OK() {
-				return unexpected(r, nil)
+				return false, unexpected(r, nil)
 			}
+		} else if err := s.batch(done); err != nil {
+			return false, err
 		}
 		for i := done; i < end; i++ {
 			r, err := c.read(c.opt.CommandTimeout)
 			if err != nil {
-				return err
+				return false, err
 			}
 			if err := s.rcptReply(i, r); err != nil {
-				return err
+				return false, err
 			}
 		}
 		done = end
 	}
 	if s.chunked {
-		return s.chunks(first)
+		return s.chunks()
 	}
 	r, err := c.read(c.opt.DataTimeout)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return s.data(r, body)
+	return s.data(r)
 }
 
-// lockstep is run without pipelining.
-func (s *sending) lockstep(mail string, body io.Reader) error {
+// lockstep is head and rest without pipelining.
+func (s *sending) lockstep() (waits bool, err error) {
 	c := s.c
-	r, err := c.cmd(c.opt.CommandTimeout, mail)
+	r, err := c.cmd(c.opt.CommandTimeout, s.mail)
 	if r == nil || isReply(err) == nil && err != nil {
-		return err
+		return false, err
 	}
 	s.res.Mail = r
 	if !r.OK() {
 		if r.Code < 400 {
-			return unexpected(r, nil)
+			return false, unexpected(r, nil)
 		}
 		fillReplies(s.res.Recipients, r)
-		return nil
+		return false, nil
 	}
 	for i, line := range s.lines {
 		r, err := c.cmd(c.opt.CommandTimeout, line)
 		if r == nil || isReply(err) == nil && err != nil {
-			return err
+			return false, err
 		}
 		if err := s.rcptReply(i, r); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if len(s.accepted) == 0 {
-		return nil
+		return false, nil
 	}
 	if s.chunked {
-		first := newChunk(body, s.env.Params.Body == BodyBinary)
-		if err := first.read(); err != nil {
-			return err
+		s.first = newChunk(s.body, s.env.Params.Body == BodyBinary)
+		if err := s.first.read(); err != nil {
+			return false, err
 		}
-		if err := first.put(c); err != nil {
-			return err
+		if err := s.first.put(c); err != nil {
+			return false, err
 		}
-		return s.chunks(first)
+		return s.chunks()
 	}
 	r, err = c.cmd(c.opt.DataTimeout, "DATA")
 	if r == nil || isReply(err) == nil && err != nil {
-		return err
+		return false, err
 	}
-	return s.data(r, body)
+	return s.data(r)
 }
 
 // rcptReply keeps the reply to RCPT number i.
@@ -156,27 +188,27 @@ func (s *sending) rcptReply(i int, r *Reply) error {
 }
 
 // data goes on from the reply to DATA.
-func (s *sending) data(r *Reply, body io.Reader) error {
+func (s *sending) data(r *Reply) (waits bool, err error) {
 	c := s.c
 	if r.Code != 354 {
 		if r.Code < 400 {
-			return fmt.Errorf("%w: %w", ErrProtocol, r)
+			return false, fmt.Errorf("%w: %w", ErrProtocol, r)
 		}
 		s.settleAll(r)
-		return nil
+		return false, nil
 	}
 	if len(s.accepted) == 0 {
 		// It waits for a message although it took no recipient: an empty one ends that.
 		if _, err := c.bw.WriteString(".\r\n"); err != nil {
-			return c.lastWords(err)
+			return false, c.lastWords(err)
 		}
 		_, err := c.read(c.opt.DataDoneTimeout)
-		return err
+		return false, err
 	}
-	if err := c.writeDot(body); err != nil {
-		return err
+	if err := c.writeDot(s.body); err != nil {
+		return false, err
 	}
-	return s.final()
+	return true, nil
 }
 
 // settleAll gives r to every recipient that was accepted.
@@ -335,33 +367,33 @@ func (k *chunk) put(c *Client) error {
 }
 
 // chunks goes on behind the first BDAT, which was sent.
-func (s *sending) chunks(k *chunk) error {
-	c := s.c
+func (s *sending) chunks() (waits bool, err error) {
+	c, k := s.c, s.first
 	for !k.eof {
 		r, err := c.read(c.opt.DataDoneTimeout)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if !r.OK() || len(s.accepted) == 0 {
 			// Refused: the transaction is over for the server (RFC 3030, 2), or there is nobody to send to.
 			if r.Code == 354 {
-				return fmt.Errorf("%w: %w", ErrProtocol, r)
+				return false, fmt.Errorf("%w: %w", ErrProtocol, r)
 			}
 			if !r.OK() {
 				s.settleAll(r)
 			}
-			return nil
+			return false, nil
 		}
 		if err := k.read(); err != nil {
-			return err
+			return false, err
 		}
 		if err := k.put(c); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if len(s.accepted) == 0 {
 		_, err := c.read(c.opt.DataDoneTimeout)
-		return err
+		return false, err
 	}
-	return s.final()
+	return true, nil
 }

@@ -64,34 +64,43 @@ func (c *Client) Send(ctx context.Context, env *Envelope, body io.Reader) (*Resu
 }
 
 func (c *Client) send(env *Envelope, body io.Reader, res *Result) error {
+	s, err := c.prepare(env, body, res)
+	if err != nil || s == nil {
+		return err
+	}
+	return s.run()
+}
+
+// prepare checks a message and makes its commands. It returns nil when there is nothing to send: res says why.
+func (c *Client) prepare(env *Envelope, body io.Reader, res *Result) (*sending, error) {
 	mail, err := c.mailLine(env.From, &env.Params, c.needsUTF8(env))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if limit := c.sizeLimit(); limit > 0 && env.Params.Size > limit {
 		fillReplies(res.Recipients, &Reply{Code: 552, Enhanced: EnhancedCode{5, 3, 4},
 			Text: "message is over the size limit that the server announces, " + strconv.FormatInt(limit, 10)})
-		return nil
+		return nil, nil
 	}
 	lines := make([]string, len(env.To))
 	for i := range env.To {
 		if lines[i], err = c.rcptLine(env.To[i].Address, &env.To[i].Params); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	s := &sending{c: c, env: env, res: res}
+	s := &sending{c: c, env: env, res: res, mail: mail, body: body}
 	if max := c.limit("RCPTMAX="); len(lines) > max {
 		fillReplies(res.Recipients[max:], &Reply{Code: 452, Enhanced: EnhancedCode{4, 5, 3},
 			Text: "more recipients than the server announces to take, " + strconv.Itoa(max)})
 		lines = lines[:max]
 	}
 	if len(lines) == 0 {
-		return fmt.Errorf("%w: no recipients", errArgument)
+		return nil, fmt.Errorf("%w: no recipients", errArgument)
 	}
 	s.lines = lines
 	s.chunked = env.Params.Body == BodyBinary || c.opt.Chunking && c.has("CHUNKING")
 	s.pipelined = c.has("PIPELINING") && !c.opt.NoPipelining
-	return s.run(mail, body)
+	return s, nil
 }
 
 func fillReplies(to []*Reply, r *Reply) {

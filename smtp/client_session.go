@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -250,6 +252,40 @@ func (c *Client) Reset(ctx context.Context) error {
 func (c *Client) Noop(ctx context.Context) error {
 	return c.run(ctx, func() error {
 		_, err := c.cmd(c.opt.CommandTimeout, "NOOP")
+		return err
+	})
+}
+
+// XClient tells a server that trusts this host whose session it carries (XCLIENT), by attributes such as "ADDR"
+// and "LOGIN" in any order; values are encoded here. The session begins anew: EHLO is said again. A
+// server that does not offer XCLIENT, or not an attribute, is an ExtensionError.
+func (c *Client) XClient(ctx context.Context, attributes map[string]string) error {
+	return c.run(ctx, func() error {
+		offered := strings.Fields(strings.ToUpper(c.ext["XCLIENT"]))
+		line := []byte("XCLIENT")
+		for _, key := range slices.Sorted(maps.Keys(attributes)) {
+			if !slices.Contains(offered, strings.ToUpper(key)) {
+				return &ExtensionError{Extension: "XCLIENT " + key}
+			}
+			value := attributes[key]
+			if value == "" {
+				value = "[UNAVAILABLE]"
+			}
+			line = appendXtext(append(append(append(line, ' '), key...), '='), value)
+		}
+		if len(offered) == 0 || len(attributes) == 0 {
+			return &ExtensionError{Extension: "XCLIENT"}
+		}
+		r, err := c.cmd(c.opt.CommandTimeout, string(line))
+		if err != nil {
+			return err
+		}
+		if r.Code != 220 {
+			return fmt.Errorf("%w: %w", ErrProtocol, r)
+		}
+		c.inTx = false
+		err = c.hello()
+		c.phase = PhaseSession
 		return err
 	})
 }
