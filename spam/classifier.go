@@ -38,7 +38,8 @@ type Classifier struct {
 	opt    Options
 
 	current  atomic.Pointer[snapshot]
-	users    sync.Map // user → *atomic.Pointer[userModel]
+	users    sync.Map   // user → *atomic.Pointer[userModel]
+	userMu   sync.Mutex // reading a user's model from the store, or adding to it
 	userN    atomic.Int64
 	refresh  atomic.Int64 // when to look at the store next, Unix nanoseconds
 	mu       sync.Mutex   // learning: guards all below

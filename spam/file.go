@@ -21,7 +21,8 @@ import (
 // File is a Store in one file. Several processes may have the file open, and each sees what
 // the others learned. Learning is collected and written at least every half second, so a
 // process that is killed loses no more; what was written is synced before the next write.
-// After a crash the file is whole up to the last write that was complete.
+// After a crash the file is whole up to the last write that was complete. Where there are no
+// locks of files (systems other than Unix), one process only may have it open.
 type File struct {
 	path string
 	id   uint64 // of this handle, random: whose frames are whose

@@ -40,6 +40,11 @@ func (c *Classifier) user(ctx context.Context, name string) (*userModel, error) 
 	if p, ok := c.users.Load(name); ok {
 		return p.(*atomic.Pointer[userModel]).Load(), nil
 	}
+	c.userMu.Lock()
+	defer c.userMu.Unlock()
+	if p, ok := c.users.Load(name); ok {
+		return p.(*atomic.Pointer[userModel]).Load(), nil
+	}
 	cells, _, err := c.store.Load(ctx, userName(name), 0)
 	if err != nil {
 		return nil, err
@@ -71,11 +76,8 @@ func (c *Classifier) user(ctx context.Context, name string) (*userModel, error) 
 			return false
 		})
 	}
-	q, loaded := c.users.LoadOrStore(name, p)
-	if loaded {
-		c.userN.Add(-1)
-	}
-	return q.(*atomic.Pointer[userModel]).Load(), nil
+	c.users.Store(name, p)
+	return u, nil
 }
 
 func userName(user string) string { return "user/" + user }
@@ -126,6 +128,8 @@ func (c *Classifier) learnUser(ctx context.Context, user, id string, f *features
 			deltas = append(deltas, d)
 		}
 	}
+	c.userMu.Lock()
+	defer c.userMu.Unlock()
 	if err := c.store.Add(ctx, model, deltas); err != nil {
 		return err
 	}
