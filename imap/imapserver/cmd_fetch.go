@@ -47,6 +47,7 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 	items := c.fetchItems()
 	var changedSince imap.ModSeq
 	vanished := false
+	var partial partialRange
 	if c.dec.Accept(' ') {
 		c.dec.List(func() {
 			switch c.dec.Word() {
@@ -55,6 +56,11 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 				changedSince = imap.ModSeq(c.dec.Number64())
 			case "VANISHED":
 				vanished = true
+			case "PARTIAL": // RFC 9394, 3.3
+				if !uid || partial.given() {
+					c.dec.Fail("PARTIAL belongs to UID FETCH, once")
+				}
+				partial = c.partialRange()
 			default:
 				c.dec.Fail("no such modifier")
 			}
@@ -104,6 +110,13 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 		if err := f.loadExtra(ctx, set); err != nil {
 			return c.failed(err)
 		}
+	}
+	if partial.given() {
+		var known imap.UIDSet
+		for _, e := range s.view.within(set) {
+			known.Add(e.uid)
+		}
+		set = partialOf(partial, known)
 	}
 	return f.run(ctx, set, changedSince)
 }

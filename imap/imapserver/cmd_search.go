@@ -10,46 +10,71 @@ import (
 func (c *conn) cmdSearch(ctx context.Context) reply    { return c.search(ctx, false) }
 func (c *conn) cmdUIDSearch(ctx context.Context) reply { return c.search(ctx, true) }
 
-// searchReturn is what a SEARCH is to return (RFC 4731; RFC 5182).
+// searchReturn is what a SEARCH is to return (RFC 4731; RFC 5182; RFC 9394).
 type searchReturn struct {
 	given                      bool
 	min, max, count, all, save bool
+	partial                    partialRange
 }
 
-func (c *conn) search(ctx context.Context, uid bool) reply {
-	var ret searchReturn
+// searchReturn takes RETURN and its options, if they are there.
+func (c *conn) searchReturn() (ret searchReturn) {
 	c.dec.SP()
-	if c.dec.AcceptWord("RETURN") {
-		ret.given = true
-		c.dec.SP()
-		c.dec.List(func() {
-			switch c.dec.Word() {
-			case "MIN":
-				ret.min = true
-			case "MAX":
-				ret.max = true
-			case "COUNT":
-				ret.count = true
-			case "ALL":
-				ret.all = true
-			case "SAVE":
-				ret.save = true
-			default:
-				c.dec.Fail("no such return option")
-			}
-		})
-		if !ret.min && !ret.max && !ret.count && !ret.save {
-			ret.all = true
-		}
-		c.dec.SP()
+	if !c.dec.AcceptWord("RETURN") {
+		return ret
 	}
-	p := &searchParser{c: c}
+	ret.given = true
+	c.dec.SP()
+	c.dec.List(func() {
+		switch c.dec.Word() {
+		case "MIN":
+			ret.min = true
+		case "MAX":
+			ret.max = true
+		case "COUNT":
+			ret.count = true
+		case "ALL":
+			ret.all = true
+		case "SAVE":
+			ret.save = true
+		case "PARTIAL":
+			if ret.partial.given() {
+				c.dec.Fail("PARTIAL twice")
+			}
+			ret.partial = c.partialRange()
+		default:
+			c.dec.Fail("no such return option")
+		}
+	})
+	if ret.all && ret.partial.given() {
+		c.dec.Fail("PARTIAL and ALL exclude each other")
+	}
+	if !ret.min && !ret.max && !ret.count && !ret.save && !ret.partial.given() {
+		ret.all = true
+	}
+	c.dec.SP()
+	return ret
+}
+
+// searchProgram takes the keys, and finds out whether the charset is known.
+func (c *conn) searchProgram(charset string) (criterion, *searchParser) {
+	p := &searchParser{c: c, charset: charset}
+	p.checkCharset()
+	return p.keys(), p
+}
+
+// badCharset is the reply for a charset that is not known (RFC 9051, 7.1).
+func badCharset() reply { return no("BADCHARSET (US-ASCII UTF-8)", "the charset is not known") }
+
+func (c *conn) search(ctx context.Context, uid bool) reply {
+	ret := c.searchReturn()
+	charset := ""
 	if c.dec.AcceptWord("CHARSET") {
 		c.dec.SP()
-		p.charset = c.dec.AString()
+		charset = c.dec.AString()
 		c.dec.SP()
 	}
-	query := p.keys()
+	query, p := c.searchProgram(charset)
 	if !c.end() {
 		return c.syntax()
 	}
@@ -57,10 +82,10 @@ func (c *conn) search(ctx context.Context, uid bool) reply {
 		if ret.save {
 			c.sel.saved = nil
 		}
-		return no("BADCHARSET (US-ASCII UTF-8)", "the charset is not known")
+		return badCharset()
 	}
 	c.condstore = c.condstore || p.modSeq
-	found, err := c.runSearch(ctx, query, p, uid)
+	found, err := c.runSearch(ctx, query, p, uid, nil)
 	if err != nil {
 		if ret.save {
 			c.sel.saved = nil // RFC 5182, 2.1
@@ -79,14 +104,19 @@ type found struct {
 	nums   imap.NumSet[uint32] // sequence numbers or UIDs, as asked for
 	uids   imap.UIDSet
 	modSeq imap.ModSeq // the highest among them
+	// order has the numbers and the UIDs in the order of a SORT.
+	order []hit
 	// The mod-sequences of the first and the last.
 	firstMod, lastMod imap.ModSeq
 }
 
-// saved returns what $ stands for afterwards (RFC 5182, 2.4).
+// saved returns what $ stands for afterwards (RFC 5182, 2.4; RFC 9394, 3.2).
 func (f *found) saved(ret searchReturn) (set imap.UIDSet) {
-	if ret.all || ret.count || !ret.min && !ret.max {
+	if ret.all || ret.count || !ret.min && !ret.max && !ret.partial.given() {
 		return f.uids
+	}
+	if ret.partial.given() {
+		set = partialOf(ret.partial, f.uids)
 	}
 	if len(f.uids) > 0 {
 		if ret.min {
@@ -99,7 +129,9 @@ func (f *found) saved(ret searchReturn) (set imap.UIDSet) {
 	return set
 }
 
-func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, uid bool) (*found, error) {
+// runSearch asks query of each message in the view. Visit, if there is one, is called with
+// each message that matches.
+func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, uid bool, visit func(*candidate)) (*found, error) {
 	s := c.sel
 	cur, err := s.box.peek(ctx, peekAge)
 	if err != nil {
@@ -118,6 +150,9 @@ func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, 
 		m.reset(pos+1, e.uid)
 		m.entry, m.index = s.current(cur, e)
 		hit := query.match(m)
+		if hit && visit != nil && m.err == nil {
+			visit(m)
+		}
 		m.close()
 		if m.err != nil {
 			return nil, m.err
@@ -159,12 +194,21 @@ func (c *conn) writeFound(f *found, ret searchReturn, p *searchParser, uid bool)
 	if !ret.given {
 		ret.all = true
 	}
-	if ret.save && !ret.min && !ret.max && !ret.count && !ret.all {
+	if ret.save && !ret.min && !ret.max && !ret.count && !ret.all && !ret.partial.given() {
 		return
 	}
 	c.enc.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
 	if uid {
 		c.enc.Raw(" UID")
+	}
+	if ret.partial.given() {
+		c.enc.Raw(" PARTIAL (").Raw(ret.partial.String()).SP()
+		if part := partialOf(ret.partial, f.nums); len(part) > 0 {
+			c.enc.Set(part)
+		} else {
+			c.enc.Raw("NIL")
+		}
+		c.enc.Raw(")")
 	}
 	if len(f.nums) > 0 {
 		if ret.min {
@@ -183,7 +227,7 @@ func (c *conn) writeFound(f *found, ret searchReturn, p *searchParser, uid bool)
 	if p.modSeq && len(f.nums) > 0 {
 		modSeq := f.modSeq // RFC 7162, 3.1.10: of what is returned
 		switch {
-		case ret.all || ret.count:
+		case ret.all || ret.count || ret.partial.given():
 		case ret.min && ret.max:
 			modSeq = max(f.firstMod, f.lastMod)
 		case ret.min:

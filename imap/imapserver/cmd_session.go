@@ -54,7 +54,8 @@ func (c *conn) capabilities() []string {
 var mailboxCapabilities = []string{
 	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
 	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE", "QRESYNC",
-	"OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "IMAP4rev2",
+	"OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT",
+	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "IMAP4rev2",
 }
 
 func (c *conn) canStartTLS() bool { return c.server.TLSConfig != nil && c.tls == nil }

@@ -86,6 +86,8 @@ func init() {
 		"UNSELECT":     {run: (*conn).cmdUnselect, states: selectedState, sync: syncNothing},
 		"EXPUNGE":      {run: (*conn).cmdExpunge, states: selectedState, sync: syncFresh},
 		"SEARCH":       {run: (*conn).cmdSearch, states: selectedState, sync: syncNoExpunge},
+		"SORT":         {run: (*conn).cmdSort, states: selectedState, sync: syncNoExpunge},
+		"THREAD":       {run: (*conn).cmdThread, states: selectedState, sync: syncNoExpunge},
 		"FETCH":        {run: (*conn).cmdFetch, states: selectedState, sync: syncNoExpunge},
 		"STORE":        {run: (*conn).cmdStore, states: selectedState, sync: syncNoExpunge},
 		"COPY":         {run: (*conn).cmdCopy, states: selectedState, sync: syncFresh},
@@ -94,6 +96,8 @@ func init() {
 	uidVerbs = map[string]verb{
 		"EXPUNGE": {run: (*conn).cmdUIDExpunge, states: selectedState, sync: syncFresh},
 		"SEARCH":  {run: (*conn).cmdUIDSearch, states: selectedState, sync: syncAll},
+		"SORT":    {run: (*conn).cmdUIDSort, states: selectedState, sync: syncAll},
+		"THREAD":  {run: (*conn).cmdUIDThread, states: selectedState, sync: syncAll},
 		"FETCH":   {run: (*conn).cmdUIDFetch, states: selectedState, sync: syncAll},
 		"STORE":   {run: (*conn).cmdUIDStore, states: selectedState, sync: syncAll},
 		"COPY":    {run: (*conn).cmdUIDCopy, states: selectedState, sync: syncFresh},

@@ -23,9 +23,13 @@
 //	5032  WITHIN                                      yes
 //	5161  ENABLE                                      yes
 //	5182  SEARCHRES                                   yes
+//	5255  I18NLEVEL=1                                 yes; I18NLEVEL=2, LANGUAGE: no
+//	5256  SORT, THREAD=ORDEREDSUBJECT, =REFERENCES    yes
 //	5258  LIST-EXTENDED                               yes
+//	5267  ESORT                                       yes; CONTEXT: no
 //	5530  response codes                              yes
 //	5819  LIST-STATUS                                 yes
+//	5957  SORT=DISPLAY                                yes
 //	6154  SPECIAL-USE, CREATE-SPECIAL-USE             yes, where the store keeps uses
 //	6851  MOVE                                        yes
 //	6855  UTF8=ACCEPT                                 no: IMAP4rev2 instead
@@ -36,6 +40,7 @@
 //	8438  STATUS=SIZE                                 yes
 //	8474  OBJECTID                                    yes, where the store keeps ids; THREADID is NIL
 //	8514  SAVEDATE                                    yes, where the store keeps dates
-//	2087  QUOTA; 4314 ACL; 5256 SORT, THREAD;         no
+//	9394  PARTIAL                                     yes: SEARCH, SORT, UID FETCH
+//	2087  QUOTA; 4314 ACL;                            no
 //	5464  METADATA; 5465 NOTIFY; 4978 COMPRESS
 package imapserver

@@ -25,6 +25,7 @@ const (
 	itemEmailID
 	itemThreadID
 	itemSaveDate
+	itemFacts // no item: what the cache calls sortFacts
 )
 
 // fetchItem is one item of a FETCH (RFC 9051, 6.4.5).

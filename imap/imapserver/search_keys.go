@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"math"
-	"net/mail"
 	"slices"
 	"strings"
 	"time"
@@ -188,7 +187,7 @@ func (p *searchParser) key() criterion {
 	case "SENTBEFORE", "SENTON", "SENTSINCE":
 		return p.dateKey(name[4:], costHeader, func(m *candidate) time.Time {
 			for value := range m.fields("Date") {
-				if t, err := mail.ParseDate(string(value)); err == nil {
+				if t, ok := parseDate(string(value)); ok {
 					return t
 				}
 			}
@@ -272,6 +271,16 @@ func (p *searchParser) dateKey(name string, c cost, date func(*candidate) time.T
 			return !day.Before(want)
 		}
 	}}
+}
+
+// checkCharset finds out whether the program's charset is known, also when no key needs it.
+func (p *searchParser) checkCharset() {
+	switch strings.ToLower(p.charset) {
+	case "", "us-ascii", "utf-8", "utf8":
+	default:
+		_, err := charset.Reader(p.charset, strings.NewReader(""))
+		p.badCharset = err != nil
+	}
 }
 
 // text takes a string to look for, from the charset of the program, and folds it.

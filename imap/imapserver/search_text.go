@@ -18,20 +18,16 @@ import (
 )
 
 // needle is a folded string to look for.
-type needle struct {
-	text  []byte
-	ascii bool
-}
+type needle struct{ text []byte }
 
 func newNeedle(s string) needle {
-	n := needle{ascii: isASCII(s)}
-	n.text = n.fold(nil, []byte(s))
-	return n
+	return needle{fold(nil, []byte(s))}
 }
 
 // fold appends b in the form in which strings are compared: ASCII letters in lower case,
-// and, when the needle has others, all letters in lower case and decomposed (RFC 5051).
-func (n needle) fold(out, b []byte) []byte {
+// and, when b has others, all letters in lower case and decomposed (RFC 5051): "gru" is
+// found in "grün".
+func fold(out, b []byte) []byte {
 	start := len(out)
 	out = append(out, b...)
 	ascii := true
@@ -41,7 +37,7 @@ func (n needle) fold(out, b []byte) []byte {
 		}
 		ascii = ascii && c < utf8.RuneSelf
 	}
-	if n.ascii || ascii {
+	if ascii {
 		return out
 	}
 	lower := bytes.Map(func(r rune) rune { return unicode.ToLower(unicode.ToTitle(r)) }, out[start:])
@@ -57,7 +53,7 @@ func (n needle) in(s *scratch, b []byte) bool {
 	if len(n.text) == 0 {
 		return true
 	}
-	s.folded = n.fold(s.folded[:0], b)
+	s.folded = fold(s.folded[:0], b)
 	return bytes.Contains(s.folded, n.text)
 }
 
@@ -80,11 +76,11 @@ func (n needle) inReader(s *scratch, r io.Reader) (bool, error) {
 		}
 		cut := len(raw)
 		if err == nil {
-			cut = n.cut(raw)
+			cut = tearFree(raw)
 		}
 		keep := max(len(folded)-len(n.text)+1, 0)
 		folded = append(folded[:0], folded[keep:]...)
-		folded = n.fold(folded, raw[:cut])
+		folded = fold(folded, raw[:cut])
 		if bytes.Contains(folded, n.text) {
 			return true, nil
 		}
@@ -98,12 +94,9 @@ func (n needle) inReader(s *scratch, r io.Reader) (bool, error) {
 	}
 }
 
-// cut returns where a full block may be cut without tearing a character from the accents
+// tearFree returns where a full block may be cut without tearing a character from the accents
 // that follow it: behind the last blank or line end, if there is one.
-func (n needle) cut(b []byte) int {
-	if n.ascii {
-		return len(b)
-	}
+func tearFree(b []byte) int {
 	if i := bytes.LastIndexAny(b, " \n"); i > 0 {
 		return i
 	}
@@ -284,7 +277,7 @@ func (m *candidate) partContains(p *mimetree.Part, n needle) bool {
 		return false
 	}
 	r, _ := decodeTransfer(p.Encoding, m.reader(p.Body, p.End))
-	if label := p.Param("charset"); label != "" && !(n.ascii && holdsASCII(label)) {
+	if label := p.Param("charset"); label != "" && !isUTF8(label) {
 		if decoded, err := charset.Reader(label, r); err == nil {
 			r = decoded
 		}
@@ -296,14 +289,7 @@ func (m *candidate) partContains(p *mimetree.Part, n needle) bool {
 	return hit
 }
 
-// holdsASCII reports whether ASCII letters look the same in a charset, and nothing else
-// looks like them: it need not be decoded to look for ASCII.
-func holdsASCII(label string) bool {
-	label = strings.ToLower(label)
-	for _, prefix := range []string{"us-ascii", "ascii", "utf-8", "utf8", "iso-8859-", "windows-125", "koi8-"} {
-		if strings.HasPrefix(label, prefix) {
-			return true
-		}
-	}
-	return false
+// isUTF8 reports whether text in a charset need not be decoded.
+func isUTF8(label string) bool {
+	return equalFold(label, "us-ascii") || equalFold(label, "utf-8") || equalFold(label, "utf8")
 }

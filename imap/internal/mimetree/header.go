@@ -16,6 +16,8 @@ type Envelope struct {
 	From, Sender, ReplyTo []Address
 	To, CC, BCC           []Address
 	InReplyTo, MessageID  string
+	// References is the field of that name: ENVELOPE does not show it, threads are made of it.
+	References string
 }
 
 // header parses a header and its blank line, up to a delimiter of bounds. The fields that
@@ -76,7 +78,7 @@ func (t *tree) keep(b []byte) []byte {
 var mimeFields = []string{"content-description", "content-disposition", "content-id", "content-language",
 	"content-location", "content-md5", "content-transfer-encoding", "content-type"}
 
-var envelopeFields = []string{"bcc", "cc", "date", "from", "in-reply-to", "message-id", "reply-to", "sender", "subject", "to"}
+var envelopeFields = []string{"bcc", "cc", "date", "from", "in-reply-to", "message-id", "references", "reply-to", "sender", "subject", "to"}
 
 // wanted returns the name of a field in lower case, if it is one that we keep.
 func wanted(name []byte, isMessage bool) string {
@@ -130,6 +132,8 @@ func (p *Part) field(name, value string) {
 			e.InReplyTo = value
 		case "message-id":
 			e.MessageID = value
+		case "references":
+			e.References = value
 		}
 	}
 	first := func(s *string, v string) {
