@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mailblocks/mailblocks/internal/shared"
 	"github.com/mailblocks/mailblocks/smtp"
 	"github.com/mailblocks/mailblocks/smtp/saslauth"
 	"github.com/mailblocks/mailblocks/smtp/smtptest"
@@ -48,8 +49,11 @@ func caFile(t *testing.T) string {
 
 func peer(t *testing.T, name string) string {
 	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("%s is not installed", name)
+	switch {
+	case err != nil && name == "node": // CI does without
+		t.Skip("node is not installed")
+	case err != nil:
+		shared.Missing(t, name)
 	}
 	return path
 }

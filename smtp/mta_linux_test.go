@@ -315,6 +315,28 @@ func TestInteropMTAs(t *testing.T) {
 				require.NoError(t, c.Quit(t.Context()))
 				sent[subject] = body
 			}
+			many := func(opt smtp.ClientOptions, name string) {
+				t.Helper()
+				c, err := smtp.Dial(t.Context(), addr, &opt)
+				require.NoError(t, err)
+				defer c.Close()
+				var got outcomes
+				require.NoError(t, c.SendAll(t.Context(), func(yield func(smtp.Message) bool) {
+					for i := range 10 {
+						subject := fmt.Sprint(name, i)
+						sent[subject] = "x\r\n"
+						if !yield(message("From: <a@example.org>\r\nDate: Thu, 01 Jan 2026 12:00:00 +0000\r\nMessage-ID: <"+subject+"@example.org>\r\nSubject: "+subject+"\r\n\r\nx\r\n", "b@example.org")) {
+							return
+						}
+					}
+				}, got.done))
+				require.Len(t, got, 10)
+				for _, line := range got {
+					require.True(t, strings.HasPrefix(line, "250 "), line)
+				}
+			}
+			many(*opt, "many")
+			many(smtp.ClientOptions{TLSPolicy: opt.TLSPolicy, TLS: opt.TLS, Auth: opt.Auth, Chunking: true}, "chunks")
 			send("plain", *opt, smtp.Envelope{To: to("b@example.org", "c@example.org")}, ".one dot\r\n..two\r\n.\r\nend\r\n")
 			lockstep := *opt
 			lockstep.NoPipelining = true
