@@ -1,8 +1,10 @@
 package smtp
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/mailblocks/mailblocks/internal/dotio"
 )
@@ -297,25 +299,30 @@ func (m markReader) Read(p []byte) (int, error) {
 type chunk struct {
 	src    io.Reader
 	binary bool
-	buf    []byte // to be sent next
-	raw    []byte
-	cr     bool // a CR was read whose LF is still to come
+	buf    []byte  // to be sent next; its memory is
+	own    *[]byte // borrowed from chunkBuffers up to the last BDAT
+	cr     bool    // a CR was read whose LF is still to come
 	eof    bool
 }
 
+var chunkBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
 func newChunk(src io.Reader, binary bool) *chunk {
-	return &chunk{src: src, binary: binary, raw: make([]byte, 32<<10)}
+	own := chunkBuffers.Get().(*[]byte)
+	return &chunk{src: src, binary: binary, own: own, buf: *own}
 }
 
 // read fills buf for the next BDAT; eof says that it is the last.
 func (k *chunk) read() error {
 	k.buf = k.buf[:0]
+	raw := readBuffers.Get().(*[readBufferSize]byte)
+	defer readBuffers.Put(raw)
 	for !k.eof && len(k.buf) < chunkSize {
-		n, err := k.src.Read(k.raw)
+		n, err := k.src.Read(raw[:])
 		if k.binary {
-			k.buf = append(k.buf, k.raw[:n]...)
+			k.buf = append(k.buf, raw[:n]...)
 		} else {
-			k.mend(k.raw[:n])
+			k.mend(raw[:n])
 		}
 		if err == io.EOF {
 			k.eof = true
@@ -333,6 +340,22 @@ func (k *chunk) read() error {
 
 // mend appends p to buf with every CR, LF and CRLF as CRLF.
 func (k *chunk) mend(p []byte) {
+	for len(p) > 0 {
+		i := bytes.IndexByte(p, '\n')
+		if i > 0 && !k.cr && bytes.IndexByte(p[:i], '\r') == i-1 {
+			k.buf = append(k.buf, p[:i+1]...) // a line as it should be
+			p = p[i+1:]
+			continue
+		}
+		if i < 0 {
+			i = len(p) - 1
+		}
+		k.mendLine(p[:i+1])
+		p = p[i+1:]
+	}
+}
+
+func (k *chunk) mendLine(p []byte) {
 	for _, ch := range p {
 		switch {
 		case ch == '\n':
@@ -360,7 +383,13 @@ func (k *chunk) put(c *Client) error {
 	if err := c.put(line); err != nil {
 		return err
 	}
-	if _, err := c.bw.Write(k.buf); err != nil {
+	_, err := c.bw.Write(k.buf)
+	if k.eof && k.own != nil {
+		*k.own = k.buf[:0]
+		chunkBuffers.Put(k.own)
+		k.own, k.buf = nil, nil
+	}
+	if err != nil {
 		return c.lastWords(err)
 	}
 	return nil

@@ -11,11 +11,11 @@
 //	5321       | SMTP                                    | yes               | yes
 //	5321, 4.4  | Received                                | Transaction.Received |
 //	2033       | LMTP                                    | yes               | yes
-//	6409       | submission                              | AUTH is required; no fix-ups of the header | yes
+//	6409       | submission                              | AUTH is required; fix-ups of the header by smtp/middleware | yes
 //	8314       | implicit TLS                            | yes               | yes
 //	3207       | STARTTLS                                | yes               | yes
 //	4954       | AUTH                                    | yes               | yes
-//	2920       | PIPELINING                              | yes               | yes
+//	2920       | PIPELINING                              | yes               | yes, of whole messages by SendAll
 //	1870       | SIZE                                    | yes               | yes
 //	6152       | 8BITMIME                                | yes               | yes
 //	6531       | SMTPUTF8                                | yes               | yes

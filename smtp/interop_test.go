@@ -187,6 +187,9 @@ func TestInteropMsmtp(t *testing.T) {
 func TestInteropAiosmtpd(t *testing.T) {
 	python := peer(t, "python3")
 	if exec.Command(python, "-c", "import aiosmtpd").Run() != nil {
+		python = "/usr/bin/python3" // the distribution's, where another comes first
+	}
+	if exec.Command(python, "-c", "import aiosmtpd").Run() != nil {
 		t.Skip("aiosmtpd is not installed")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
