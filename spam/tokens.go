@@ -93,8 +93,7 @@ var scratchPool = sync.Pool{New: func() any { return &tokenScratch{} }}
 
 type tokenizer struct {
 	*tokenScratch
-	m     *Message
-	prior uint64 // the hash of the word before, for pairs
+	m *Message
 }
 
 func tokenize(m *Message) *features {
