@@ -18,7 +18,8 @@ import (
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
 )
 
-// Options are the optional parts of Open. A nil *Options means defaults.
+// Options are the optional parts of Open. A nil *Options means defaults. Stores of one process
+// on the same tree share its folders, each with the options it was first opened with.
 type Options struct {
 	// SingleWriter promises that nobody but this process changes the tree: what it wrote
 	// itself is never listed again.
