@@ -66,6 +66,9 @@ func (s *session) cmdAPOP(ctx context.Context, args string) reply {
 	case user == "" || !utf8.ValidString(user):
 		return errText("APOP needs a name and a digest")
 	}
+	if s.blocked() {
+		return s.login(ctx, "", errBlocked)
+	}
 	secret, identity, err := s.server.Secret(ctx, user)
 	if err != nil && !errors.Is(err, ErrNoUser) {
 		return s.login(ctx, "", temporary{err})
@@ -114,11 +117,20 @@ func (s *session) cmdAuth(ctx context.Context, args string) reply {
 var (
 	errCancelled = errors.New("exchange cancelled by the client")
 	errBase64    = errors.New("response is not base64")
+	errBlocked   = errors.New("too many failed logins from this address")
 	errBroken    = errors.New("exchange broken off")
 )
 
+// blocked reports whether the peer's address has failed to log in too often.
+func (s *session) blocked() bool {
+	return s.server.failures.Blocked(s.remote().Addr(), orDefault(s.server.MaxAuthFailuresPerAddress, 30), time.Now())
+}
+
 // exchange runs a mechanism to its end and returns who logged in.
 func (s *session) exchange(ctx context.Context, mech string, response []byte) (identity string, err error) {
+	if s.blocked() {
+		return "", errBlocked
+	}
 	proved := false
 	server, err := s.server.Authenticator.Start(ctx, mech, s.remote(), s.tls, func(id string) error {
 		identity, proved = id, true
@@ -166,6 +178,9 @@ func (s *session) login(ctx context.Context, identity string, err error) reply {
 	case errors.Is(err, errBroken):
 		s.log.LogAttrs(ctx, slog.LevelInfo, "login broken off", slog.Any("err", err))
 		return reply{silent: true, hangUp: true}
+	case errors.Is(err, errBlocked):
+		s.log.LogAttrs(ctx, slog.LevelWarn, "login refused", slog.Any("err", err))
+		return reply{text: "[SYS/TEMP] too many failed logins, try later", hangUp: true}
 	case isTemporary(err):
 		s.log.LogAttrs(ctx, slog.LevelError, "login not checked", slog.Any("err", err))
 		return errText("[SYS/TEMP] cannot check credentials now")
@@ -197,6 +212,7 @@ func (s *session) login(ctx context.Context, identity string, err error) reply {
 // refuseLogin answers a wrong credential: late, and only so many times.
 func (s *session) refuseLogin(ctx context.Context, err error) reply {
 	s.authFailures++
+	s.server.failures.Add(s.remote().Addr(), time.Now())
 	s.log.LogAttrs(ctx, slog.LevelWarn, "login refused", slog.Int("failures", s.authFailures), slog.Any("err", err))
 	if delay := orDefault(s.server.FailureDelay, time.Second); delay > 0 {
 		timer := time.NewTimer(delay)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mailblocks/mailblocks/internal/authfail"
 	"github.com/mailblocks/mailblocks/internal/netserve"
 )
 
@@ -48,6 +49,9 @@ type Server struct {
 	MaxConnsPerAddr int           // zero: 50; negative: no limit
 	MaxErrors       int           // commands not understood before we hang up. Zero: 10
 	MaxAuthFailures int           // wrong credentials before we hang up. Zero: 3
+	// MaxAuthFailuresPerAddress is how many wrong credentials an address may send within ten
+	// minutes before it is refused any more. Zero: 30; negative: no limit.
+	MaxAuthFailuresPerAddress int
 	// FailureDelay is how long a wrong credential's answer is held back. Zero: 1 s;
 	// negative: not at all.
 	FailureDelay time.Duration
@@ -55,7 +59,8 @@ type Server struct {
 	Logger *slog.Logger // nil: slog.Default()
 	Trace  *Trace       // nil: none
 
-	net netserve.Server
+	net      netserve.Server
+	failures authfail.Counter
 
 	loginsMu sync.Mutex
 	logins   map[string]time.Time // last login, by identity; only with LoginDelay

@@ -371,6 +371,17 @@ S: +OK goodbye
 	assert.Contains(t, log, "login refused")
 }
 
+func TestGuessingOverManyConnections(t *testing.T) {
+	h := start(t, func(s *pop3.Server) { s.MaxAuthFailuresPerAddress = 4 }, "a\r\n")
+	try := "S~ \\+OK.*\nC: USER alice\nS~ \\+OK.*\nC: PASS x\n"
+	for range 4 {
+		h.play(try + "S: -ERR [AUTH] wrong user or password")
+	}
+	h.play(try + "S: -ERR [SYS/TEMP] too many failed logins, try later\nS. closed")
+	h.play("S~ \\+OK.*\nC: USER alice\nS~ \\+OK.*\nC: PASS wonder land\nS: -ERR [SYS/TEMP] too many failed logins, try later\nS. closed")
+	assert.Contains(t, h.logged(), "too many failed logins from this address")
+}
+
 func TestInUse(t *testing.T) {
 	h := start(t, nil, "a\r\n")
 	p := &dialog.Player{Conn: h.dial()}
