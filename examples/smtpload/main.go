@@ -31,12 +31,15 @@ type load struct {
 	from, to              string
 	rcpts                 int
 	opt                   smtp.ClientOptions
+	stream                bool
+	idle                  int
 	body                  []byte
 
 	left             atomic.Int64
 	accepted, failed atomic.Int64
 	mu               sync.Mutex
 	latencies        []time.Duration
+	held             []*smtp.Client
 }
 
 func main() {
@@ -59,7 +62,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&l.to, "to", "recipient@example.org", "recipient")
 	flags.IntVar(&l.rcpts, "rcpts", 1, "recipients of each message")
 	size := flags.Int("size", 4096, "`octets` of a message")
-	mode := flags.String("mode", "pipelined", "lockstep, pipelined or bdat")
+	mode := flags.String("mode", "pipelined", "lockstep, pipelined, bdat, or with messages pipelined behind each other, stream or bdat-stream")
+	flags.IntVar(&l.idle, "idle", 0, "further connections, which say EHLO and then nothing while the others work")
 	flags.BoolVar(&l.opt.LMTP, "lmtp", false, "speak LMTP")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -70,6 +74,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "pipelined":
 	case "bdat":
 		l.opt.Chunking = true
+	case "stream":
+		l.stream = true
+	case "bdat-stream":
+		l.stream, l.opt.Chunking = true, true
 	default:
 		return fmt.Errorf("no mode %q", *mode)
 	}
@@ -77,6 +85,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	l.body = message(*size)
 	l.left.Store(int64(l.messages))
 
+	if err := l.holdIdle(ctx, out); err != nil {
+		return err
+	}
 	begin := time.Now()
 	errs := make([]error, l.connections)
 	var wg sync.WaitGroup
@@ -85,6 +96,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	wg.Wait()
 	l.report(out, time.Since(begin))
+	for _, c := range l.held {
+		c.Close()
+	}
 	return errors.Join(errs...)
 }
 
@@ -97,6 +111,30 @@ func message(size int) []byte {
 		b.WriteString(line[max(0, b.Len()+len(line)-max(size, b.Len()+2)):])
 	}
 	return b.Bytes()
+}
+
+// holdIdle makes the idle connections, which stay for the life of the process.
+func (l *load) holdIdle(ctx context.Context, out io.Writer) error {
+	if l.idle == 0 {
+		return nil
+	}
+	errs := make([]error, 16)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			for n := i; n < l.idle && errs[i] == nil; n += len(errs) {
+				c, err := smtp.Dial(ctx, l.addr, &l.opt)
+				if errs[i] = err; err == nil {
+					l.mu.Lock()
+					l.held = append(l.held, c)
+					l.mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	fmt.Fprintf(out, "%d idle connections\n", len(l.held))
+	return errors.Join(errs...)
 }
 
 // worker sends until there is nothing left.
@@ -113,20 +151,38 @@ func (l *load) worker(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for n := 0; l.perConnection == 0 || n < l.perConnection; n++ {
-			if l.left.Add(-1) < 0 {
-				break
+		var begun []time.Time // of the messages on their way
+		messages := func(yield func(smtp.Message) bool) {
+			for n := 0; l.perConnection == 0 || n < l.perConnection; n++ {
+				if l.left.Add(-1) < 0 {
+					return
+				}
+				begun = append(begun, time.Now())
+				if !yield(smtp.Message{Envelope: env, Body: bytes.NewReader(l.body)}) {
+					return
+				}
 			}
-			begin := time.Now()
-			res, err := c.Send(ctx, env, bytes.NewReader(l.body))
-			if err != nil {
-				return err
-			}
-			took = append(took, time.Since(begin))
-			if res.All() {
+		}
+		done := func(res *smtp.Result, err error) {
+			took = append(took, time.Since(begun[0]))
+			begun = slices.Delete(begun, 0, 1)
+			if err == nil && res.All() {
 				l.accepted.Add(1)
 			} else {
 				l.failed.Add(1)
+			}
+		}
+		if l.stream {
+			if err := c.SendAll(ctx, messages, done); err != nil {
+				return err
+			}
+		} else {
+			for m := range messages {
+				res, err := c.Send(ctx, m.Envelope, m.Body)
+				if err != nil {
+					return err
+				}
+				done(res, nil)
 			}
 		}
 		if err := c.Quit(ctx); err != nil {

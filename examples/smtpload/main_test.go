@@ -12,12 +12,13 @@ import (
 )
 
 func TestLoad(t *testing.T) {
-	for _, mode := range []string{"lockstep", "pipelined", "bdat"} {
+	for _, mode := range []string{"lockstep", "pipelined", "bdat", "stream", "bdat-stream"} {
 		t.Run(mode, func(t *testing.T) {
 			s := smtptest.NewServer(t)
 			var out bytes.Buffer
 			require.NoError(t, run(t.Context(), []string{"-addr", s.Addr, "-messages", "25", "-connections", "3",
-				"-per-connection", "4", "-rcpts", "2", "-size", "1000", "-mode", mode}, &out))
+				"-per-connection", "4", "-rcpts", "2", "-size", "1000", "-mode", mode, "-idle", "20"}, &out))
+			assert.Contains(t, out.String(), "20 idle connections\n")
 			assert.Contains(t, out.String(), "accepted 25 messages of 1000 octets")
 			got := s.Messages()
 			require.Len(t, got, 25)
