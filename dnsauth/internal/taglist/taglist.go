@@ -99,7 +99,7 @@ func (l List) Tag(name string) *Tag {
 
 // Unspaced returns s without any whitespace, as base64 values are read.
 func Unspaced(s string) string {
-	if strings.IndexAny(s, " \t\r\n") < 0 {
+	if !strings.ContainsAny(s, " \t\r\n") {
 		return s
 	}
 	b := make([]byte, 0, len(s))
