@@ -21,6 +21,7 @@ var (
 	replyInternal421 = &Reply{Code: 421, Enhanced: EnhancedCode{4, 3, 0}, Text: "local trouble, try again later"}
 
 	replyTooManyErrors = &Reply{Code: 421, Enhanced: EnhancedCode{4, 7, 0}, Text: "too many errors, closing connection"}
+	replyTooManyMails  = &Reply{Code: 421, Enhanced: EnhancedCode{4, 7, 0}, Text: "as many messages as one connection may bring, come again"}
 	replyTooManyRcpts  = &Reply{Code: 452, Enhanced: EnhancedCode{4, 5, 3}, Text: "too many recipients"}
 	replyLineTooLong   = &Reply{Code: 500, Enhanced: EnhancedCode{5, 5, 2}, Text: "line too long"}
 	replyBareCommand   = &Reply{Code: 500, Enhanced: EnhancedCode{5, 5, 2}, Text: "bare CR or LF: lines end in CRLF (RFC 5321, 2.3.8)", Close: true}

@@ -174,9 +174,7 @@ func TestSendAllBroken(t *testing.T) {
 
 // MAILMAX (RFC 9422) holds for SendAll, too: the last message is answered, the next one never sent.
 func TestSendAllMailMax(t *testing.T) {
-	s := smtptest.NewServer(t, func(s *smtp.Server) {
-		s.Extensions, s.Keywords = smtp.DefaultExtensions&^smtp.ExtLimits, []string{"LIMITS MAILMAX=2 RCPTMAX=1"}
-	})
+	s := smtptest.NewServer(t, func(s *smtp.Server) { s.MaxMessages, s.MaxRecipients = 2, 1 })
 	c := dialTest(t, s.Addr, nil)
 	var got outcomes
 	err := c.SendAll(t.Context(), slices.Values([]smtp.Message{message("x", "a@b.test", "b@b.test"), message("x", "a@b.test"), message("x", "a@b.test")}), got.done)
@@ -185,6 +183,20 @@ func TestSendAllMailMax(t *testing.T) {
 	assert.Equal(t, "250 message accepted 452 more recipients than the server announces to take, 1", got[0])
 	assert.Equal(t, "250 message accepted", got[1])
 	assert.Len(t, s.Messages(), 2)
+}
+
+// RCPTDOMAINMAX cuts the recipients off where one domain too many comes.
+func TestDomainMax(t *testing.T) {
+	s := smtptest.NewServer(t, func(s *smtp.Server) {
+		s.Extensions, s.Keywords = smtp.DefaultExtensions&^smtp.ExtLimits, []string{"LIMITS RCPTDOMAINMAX=2"}
+	})
+	c := dialTest(t, s.Addr, nil)
+	var got outcomes
+	require.NoError(t, c.SendAll(t.Context(), slices.Values([]smtp.Message{
+		message("x", "a@b.test", "a@c.test", "b@B.test", "a@d.test", "c@b.test"), message("x", "a@b.test", "a@c.test"),
+	}), got.done))
+	const ok, over = "250 message accepted", "452 recipients in more domains than the server announces to take"
+	assert.Equal(t, outcomes{strings.Join([]string{ok, ok, ok, over, over}, " "), ok + " " + ok}, got)
 }
 
 func TestXClient(t *testing.T) {

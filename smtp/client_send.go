@@ -94,6 +94,11 @@ func (c *Client) prepare(env *Envelope, body io.Reader, res *Result) (*sending, 
 			Text: "more recipients than the server announces to take, " + strconv.Itoa(max)})
 		lines = lines[:max]
 	}
+	if n := domainsUpTo(env.To[:len(lines)], c.limit("RCPTDOMAINMAX=")); n < len(lines) {
+		fillReplies(res.Recipients[n:], &Reply{Code: 452, Enhanced: EnhancedCode{4, 5, 3},
+			Text: "recipients in more domains than the server announces to take"})
+		lines = lines[:n]
+	}
 	if len(lines) == 0 {
 		return nil, fmt.Errorf("%w: no recipients", errArgument)
 	}
@@ -129,6 +134,25 @@ func (c *Client) limit(name string) int {
 		}
 	}
 	return maxInt
+}
+
+// domainsUpTo returns how many of the first recipients are in no more than max domains.
+func domainsUpTo(to []Recipient, max int) int {
+	if max >= len(to) {
+		return len(to)
+	}
+	var seen []string
+	for i := range to {
+		_, domain := SplitAddress(to[i].Address)
+		if slices.ContainsFunc(seen, func(d string) bool { return SameDomain(d, domain) }) {
+			continue
+		}
+		if len(seen) == max {
+			return i
+		}
+		seen = append(seen, domain)
+	}
+	return len(to)
 }
 
 // begin counts a MAIL.

@@ -79,8 +79,15 @@ func (c *conn) keywords(first string) string {
 	} else {
 		add(ExtNoSoliciting, "NO-SOLICITING")
 	}
+	limits := ""
+	if c.srv.MaxMessages > 0 {
+		limits += " MAILMAX=" + strconv.Itoa(c.srv.MaxMessages)
+	}
 	if c.conf.maxRcpts < 1e6 {
-		add(ExtLimits, "LIMITS RCPTMAX=", strconv.Itoa(c.conf.maxRcpts))
+		limits += " RCPTMAX=" + strconv.Itoa(c.conf.maxRcpts)
+	}
+	if limits != "" {
+		add(ExtLimits, "LIMITS", limits)
 	}
 	if c.sess.TLS != nil {
 		add(ExtRequireTLS, "REQUIRETLS")

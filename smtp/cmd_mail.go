@@ -41,6 +41,8 @@ func (c *conn) mail(ctx context.Context, arg []byte) *Reply {
 		return replyNestedMail
 	case c.chunkErr:
 		return replyNeedReset
+	case c.srv.MaxMessages > 0 && c.tx.number >= c.srv.MaxMessages:
+		return replyTooManyMails
 	case c.srv.RequireTLS && c.sess.TLS == nil:
 		return replyNeedTLS
 	case c.srv.Mode == ModeSubmission && !c.sess.authed:

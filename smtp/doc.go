@@ -24,7 +24,7 @@
 //	3030       | BINARYMIME                              | on request        | yes
 //	3461, 6533 | DSN: RET, ENVID, NOTIFY, ORCPT          | on request, parsed and handed over | yes
 //	8689       | REQUIRETLS                              | on request, handed over | yes; the caller verifies
-//	9422       | LIMITS                                  | RCPTMAX           | RCPTMAX, MAILMAX
+//	9422       | LIMITS                                  | MAILMAX, RCPTMAX  | MAILMAX, RCPTMAX, RCPTDOMAINMAX
 //	4865       | FUTURERELEASE                           | on request, handed over | yes
 //	2852       | DELIVERBY                               | on request, handed over | yes
 //	6710       | MT-PRIORITY                             | on request, handed over | yes

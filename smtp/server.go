@@ -104,6 +104,10 @@ type Server struct {
 	// negative means no limit.
 	MaxRecipients int
 
+	// MaxMessages limits the transactions of one session (421 for more); it is announced as MAILMAX
+	// (RFC 9422). Zero or negative means no limit.
+	MaxMessages int
+
 	// MaxLineBytes limits a command line, its CRLF included. Zero means 12,288 (RFC 4954, 4);
 	// it is at most 16,384.
 	MaxLineBytes int

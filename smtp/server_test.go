@@ -192,6 +192,8 @@ func newServer(t testing.TB, kind string, h smtp.Handler) *smtp.Server {
 		s.Expand = func(context.Context, *smtp.Session, string) (*smtp.Reply, error) {
 			return &smtp.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 1, 5}, Text: "a@example.org\nb@example.org"}, nil
 		}
+	case "few":
+		s.MaxMessages = 2
 	case "strict":
 		s.StrictPipelining = true
 	case "normal":
