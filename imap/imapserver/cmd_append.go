@@ -32,7 +32,7 @@ func (c *conn) cmdAppend(ctx context.Context) reply {
 	}()
 	var refused *reply
 	for len(msgs) == 0 || c.dec.OK() && !c.dec.AtEnd() {
-		msg, s, r := c.appendMessage()
+		msg, s, r := c.appendMessage(ctx)
 		if s != nil {
 			spools = append(spools, s)
 		}
@@ -62,12 +62,19 @@ func (c *conn) cmdAppend(ctx context.Context) reply {
 		var done imap.AppendResult
 		if done, err = mb.Append(ctx, msgs); err == nil {
 			r := ok("appended")
-			var b []byte
-			b = fmt.Appendf(b, "APPENDUID %d ", done.UIDValidity)
-			r.code = string(appendUIDs(b, done.UIDs))
+			r.code = appendUID(done)
 			return r
 		}
 	}
+	return c.appendFailed(err)
+}
+
+// appendUID is the response code of RFC 4315, 3.
+func appendUID(done imap.AppendResult) string {
+	return string(appendUIDs(fmt.Appendf(nil, "APPENDUID %d ", done.UIDValidity), done.UIDs))
+}
+
+func (c *conn) appendFailed(err error) reply {
 	r := c.failed(err)
 	if r.code == "NONEXISTENT" {
 		r.code = "TRYCREATE"
@@ -77,7 +84,7 @@ func (c *conn) cmdAppend(ctx context.Context) reply {
 
 // appendMessage takes one message of an APPEND. A reply says why it is refused; other
 // errors are the decoder's.
-func (c *conn) appendMessage() (*imap.NewMessage, *spool, *reply) {
+func (c *conn) appendMessage(ctx context.Context) (*imap.NewMessage, *spool, *reply) {
 	c.dec.SP()
 	msg := new(imap.NewMessage)
 	if c.dec.Peek() == '(' {
@@ -88,31 +95,52 @@ func (c *conn) appendMessage() (*imap.NewMessage, *spool, *reply) {
 		msg.InternalDate = c.dec.DateTime()
 		c.dec.SP()
 	}
-	size, _ := c.dec.Literal()
-	if !c.dec.OK() {
-		return nil, nil, nil
-	}
-	if limit := c.maxMessage(); limit > 0 && size > limit {
-		r := no("TOOBIG", "message too large")
-		r.cause = fmt.Errorf("a message of %d octets was announced", size)
-		return nil, nil, &r
-	}
 	s := &spool{memory: orDefault(c.server.SpoolBytes, 256<<10), dir: c.server.SpoolDir}
-	r := c.dec.LiteralReader()
-	if err := s.fill(r); err != nil {
-		if !c.dec.OK() { // the connection failed, not the disk
-			return nil, s, nil
-		}
-		refused := reply{status: "NO", code: "UNAVAILABLE", text: "no room for the message", cause: err}
-		return nil, s, &refused
+	var refused *reply
+	if c.dec.AcceptWord("CATENATE") {
+		refused = c.catenate(ctx, s)
+	} else {
+		refused = c.spoolLiteral(s)
 	}
-	c.dec.LiteralDone()
-	if s.size == 0 && size == 0 {
+	if refused == nil && c.dec.OK() && s.size == 0 {
 		r := no("", "an empty message is no message")
-		return nil, s, &r
+		refused = &r
 	}
 	msg.Body, msg.Size = s.reader(), s.size
-	return msg, s, nil
+	return msg, s, refused
+}
+
+// spoolLiteral takes a literal and adds its octets to s.
+func (c *conn) spoolLiteral(s *spool) *reply {
+	size, _ := c.dec.Literal()
+	if !c.dec.OK() {
+		return nil
+	}
+	if r := c.tooBig(s, size); r != nil {
+		return r
+	}
+	if err := s.fill(c.dec.LiteralReader()); err != nil {
+		if !c.dec.OK() { // the connection failed, not the disk
+			return nil
+		}
+		return noRoom(err)
+	}
+	c.dec.LiteralDone()
+	return nil
+}
+
+// tooBig refuses a message that has more than it may with size octets more.
+func (c *conn) tooBig(s *spool, size int64) *reply {
+	if limit := c.maxMessage(); limit > 0 && size > limit-s.size {
+		r := no("TOOBIG", "message too large")
+		r.cause = fmt.Errorf("a message of %d octets was announced", s.size+size)
+		return &r
+	}
+	return nil
+}
+
+func noRoom(err error) *reply {
+	return &reply{status: "NO", code: "UNAVAILABLE", text: "no room for the message", cause: err}
 }
 
 // validFlags leaves out \Recent, which clients may send but nobody can set, and makes

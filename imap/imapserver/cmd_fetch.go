@@ -10,6 +10,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/imap/internal/mimetree"
+	"github.com/mailblocks/mailblocks/imap/internal/wire"
 )
 
 func (c *conn) cmdFetch(ctx context.Context) reply    { return c.fetch(ctx, false) }
@@ -129,7 +130,7 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 		it := &f.items[i]
 		setsSeen = setsSeen || it.seen && !s.readOnly
 		f.bodies = f.bodies || it.kind == itemEnvelope || it.kind == itemBody || it.kind == itemBodyStructure ||
-			it.kind == itemSection || it.kind == itemBinary || it.kind == itemBinarySize
+			it.kind == itemSection || it.kind == itemBinary || it.kind == itemBinarySize || it.kind == itemPreview
 	}
 	type target struct {
 		pos int
@@ -277,12 +278,12 @@ func (f *fetcher) prepare(ctx context.Context, m *message) error {
 		it := &f.items[i]
 		var err error
 		switch it.kind {
-		case itemEnvelope, itemBody, itemBodyStructure:
+		case itemEnvelope, itemBody, itemBodyStructure, itemPreview:
 			f.rendered[i], err = f.render(ctx, it.kind, m)
 		case itemSection:
 			switch {
 			case len(it.fields) > 0:
-				f.rendered[i], err = f.headerFields(ctx, it, m)
+				f.rendered[i], err = m.headerFields(ctx, it)
 			default:
 				_, _, _, err = m.section(ctx, it)
 			}
@@ -302,7 +303,7 @@ func (f *fetcher) prepare(ctx context.Context, m *message) error {
 	return nil
 }
 
-// render returns ENVELOPE, BODY or BODYSTRUCTURE, from the cache if it has it.
+// render returns ENVELOPE, BODY, BODYSTRUCTURE or PREVIEW, from the cache if it has it.
 func (f *fetcher) render(ctx context.Context, kind itemKind, m *message) (b []byte, err error) {
 	cache := &f.c.server.cache
 	key := cacheKey{f.c.sel.box.id, m.uid, kind, f.c.rev2}
@@ -319,6 +320,12 @@ func (f *fetcher) render(ctx context.Context, kind itemKind, m *message) (b []by
 			return nil, err
 		}
 		b = m.header.Envelope.AppendEnvelope(nil, key.utf8)
+	} else if kind == itemPreview {
+		text, err := m.preview(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b = wire.AppendString(nil, text, key.utf8)
 	} else {
 		if err := m.parse(ctx); err != nil {
 			return nil, err
@@ -327,28 +334,6 @@ func (f *fetcher) render(ctx context.Context, kind itemKind, m *message) (b []by
 	}
 	cache.put(key, slices.Clone(b)) // without room to grow
 	return b, nil
-}
-
-// headerFields returns HEADER.FIELDS, nil when there is no such header.
-func (f *fetcher) headerFields(ctx context.Context, it *fetchItem, m *message) ([]byte, error) {
-	if err := m.open(ctx); err != nil {
-		return nil, err
-	}
-	start, end := int64(0), m.body.Size() // the message's own header ends with a blank line
-	if len(it.number) > 0 {
-		var ok bool
-		var err error
-		if start, end, ok, err = m.section(ctx, it); err != nil || !ok {
-			return nil, err
-		}
-	}
-	b, err := mimetree.FilterHeader(m.body, start, end, it.fields, it.not)
-	if it.partial {
-		n := int64(len(b))
-		from := min(it.offset, n)
-		b = b[from : from+min(it.count, n-from)]
-	}
-	return b, err
 }
 
 // item writes the item at position i.
@@ -377,7 +362,7 @@ func (f *fetcher) item(ctx context.Context, i int, m *message, e *entry, x *inde
 		c.enc.Num(size)
 	case itemModSeq:
 		c.enc.Raw("(").Num(uint64(e.modSeq)).Raw(")")
-	case itemEnvelope, itemBody, itemBodyStructure:
+	case itemEnvelope, itemBody, itemBodyStructure, itemPreview:
 		c.enc.Bytes(f.rendered[i])
 	case itemSection:
 		if b := f.rendered[i]; b != nil {

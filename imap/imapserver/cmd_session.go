@@ -55,7 +55,7 @@ var mailboxCapabilities = []string{
 	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
 	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE", "QRESYNC",
 	"OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT",
-	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "IMAP4rev2",
+	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "IMAP4rev2",
 }
 
 func (c *conn) canStartTLS() bool { return c.server.TLSConfig != nil && c.tls == nil }
@@ -91,6 +91,21 @@ func (c *conn) cmdLogout(context.Context) reply {
 	c.enc.Raw("* BYE see you").CRLF()
 	c.state = loggedOut
 	return ok("logged out")
+}
+
+// cmdUnauthenticate makes the session as it was before its login, but for TLS (RFC 8437).
+func (c *conn) cmdUnauthenticate(context.Context) reply {
+	if !c.end() {
+		return c.syntax()
+	}
+	c.deselect()
+	c.server.leave(c.account)
+	c.account, c.identity, c.state = nil, "", notAuthenticated
+	c.condstore, c.qresync, c.rev2, c.enc.UTF8 = false, false, false, false
+	c.loginBy = time.Now().Add(orDefault(c.server.LoginTimeout, 3*time.Minute))
+	c.log = c.anonymous
+	c.limits()
+	return ok("who are you?")
 }
 
 func (c *conn) cmdNamespace(context.Context) reply {
@@ -282,7 +297,7 @@ func (c *conn) authenticate(ctx context.Context, command, mech string, initial [
 	}
 	c.account, c.identity, c.state = a, identity, authenticated
 	c.limits()
-	c.log = c.log.With(slog.String("identity", identity))
+	c.log = c.anonymous.With(slog.String("identity", identity))
 	c.log.LogAttrs(ctx, slog.LevelInfo, "logged in", slog.String("mech", mech))
 	return reply{status: "OK", code: "CAPABILITY " + strings.Join(c.capabilities(), " "), text: "logged in"}
 }

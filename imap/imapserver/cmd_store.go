@@ -156,10 +156,13 @@ func (c *conn) expunge(ctx context.Context, set imap.UIDSet) reply {
 		if err != nil {
 			return c.failed(err)
 		}
-		r.code = fmt.Sprintf("HIGHESTMODSEQ %d", cur.state.HighestModSeq)
+		r.code = highestModSeq(cur)
 	}
 	return r
 }
+
+// highestModSeq is the response code of RFC 7162, 3.2.4.
+func highestModSeq(x *index) string { return fmt.Sprintf("HIGHESTMODSEQ %d", x.state.HighestModSeq) }
 
 func (c *conn) cmdCopy(ctx context.Context) reply    { return c.copy(ctx, false, false) }
 func (c *conn) cmdUIDCopy(ctx context.Context) reply { return c.copy(ctx, true, false) }

@@ -51,6 +51,8 @@ type conn struct {
 	tls    *tls.ConnectionState
 	remote netip.AddrPort
 	log    *slog.Logger
+	// anonymous is the log without an identity.
+	anonymous *slog.Logger
 
 	in  input
 	br  *bufio.Reader // nil while idle
@@ -74,7 +76,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc *netserve.Conn, remote netip.AddrPort, log *slog.Logger) *conn {
-	c := &conn{server: s, nc: nc, net: nc, remote: remote, log: log, state: notAuthenticated}
+	c := &conn{server: s, nc: nc, net: nc, remote: remote, log: log, anonymous: log, state: notAuthenticated}
 	c.in.c = c
 	c.enc = wire.NewEncoder(output{c})
 	c.loginBy = time.Now().Add(orDefault(s.LoginTimeout, 3*time.Minute))

@@ -18,6 +18,7 @@
 //	3516  BINARY                                      yes: fetched; literal8 in APPEND
 //	3691  UNSELECT                                    yes
 //	4315  UIDPLUS                                     yes
+//	4469  CATENATE                                    yes: URLs of the user's own messages
 //	4731  ESEARCH                                     yes
 //	4959  SASL-IR                                     yes
 //	5032  WITHIN                                      yes
@@ -37,9 +38,12 @@
 //	7888  LITERAL+                                    yes
 //	7889  APPENDLIMIT                                 yes
 //	8314  implicit TLS                                yes, ServeTLS
+//	8437  UNAUTHENTICATE                              yes
 //	8438  STATUS=SIZE                                 yes
 //	8474  OBJECTID                                    yes, where the store keeps ids; THREADID is NIL
+//	8508  REPLACE                                     yes; the store sees an append and an expunge
 //	8514  SAVEDATE                                    yes, where the store keeps dates
+//	8970  PREVIEW                                     yes
 //	9394  PARTIAL                                     yes: SEARCH, SORT, UID FETCH
 //	2087  QUOTA; 4314 ACL;                            no
 //	5464  METADATA; 5465 NOTIFY; 4978 COMPRESS

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mailblocks/mailblocks/imap/internal/mimetree"
+	"github.com/mailblocks/mailblocks/imap/internal/wire"
 )
 
 // itemKind is what a FETCH item shows.
@@ -25,6 +26,7 @@ const (
 	itemEmailID
 	itemThreadID
 	itemSaveDate
+	itemPreview
 	itemFacts // no item: what the cache calls sortFacts
 )
 
@@ -64,6 +66,7 @@ var simpleItems = map[string]fetchItem{
 	"EMAILID":       {kind: itemEmailID},
 	"THREADID":      {kind: itemThreadID},
 	"SAVEDATE":      {kind: itemSaveDate},
+	"PREVIEW":       {kind: itemPreview},
 }
 
 var fetchMacros = map[string][]string{
@@ -113,6 +116,10 @@ func (c *conn) fetchItem(name string) fetchItem {
 		if _, is := simpleItems[name]; !is {
 			c.dec.Fail("no such item")
 		}
+		if name == "PREVIEW" {
+			// LAZY allows us to have none yet (RFC 8970, 4.1), which we do not need.
+			c.dec.AcceptWord(" (LAZY)")
+		}
 		return namedItem(name)
 	}
 	it := fetchItem{kind: itemSection, seen: true}
@@ -131,7 +138,7 @@ func (c *conn) fetchItem(name string) fetchItem {
 	}
 	c.dec.Expect('[')
 	spec := c.dec.Letters()
-	text := c.sectionSpec(&it, spec)
+	text := sectionSpec(&c.dec, &it, spec)
 	if it.kind != itemSection && text != "" {
 		c.dec.Fail("BINARY takes a part's number alone")
 	}
@@ -156,13 +163,13 @@ func (c *conn) fetchItem(name string) fetchItem {
 
 // sectionSpec parses what stands in the brackets, "1.2.HEADER.FIELDS" (RFC 9051, 9:
 // section-spec), and takes the names of fields. It returns the part behind the numbers.
-func (c *conn) sectionSpec(it *fetchItem, spec string) (text string) {
+func sectionSpec(dec *wire.Decoder, it *fetchItem, spec string) (text string) {
 	text = spec
 	for text != "" && text[0] >= '0' && text[0] <= '9' {
 		digits, rest, more := strings.Cut(text, ".")
 		n, err := strconv.ParseUint(digits, 10, 32)
 		if err != nil || n == 0 || len(it.number) >= maxPartDepth || more && rest == "" {
-			c.dec.Fail("malformed section")
+			dec.Fail("malformed section")
 			return ""
 		}
 		it.number = append(it.number, uint32(n))
@@ -178,24 +185,24 @@ func (c *conn) sectionSpec(it *fetchItem, spec string) (text string) {
 	case "MIME":
 		it.text = mimetree.MIME
 		if len(it.number) == 0 {
-			c.dec.Fail("MIME needs a part's number")
+			dec.Fail("MIME needs a part's number")
 		}
 	case "HEADER.FIELDS", "HEADER.FIELDS.NOT":
 		it.text = mimetree.Header
 		it.not = text == "HEADER.FIELDS.NOT"
-		c.dec.SP()
-		c.dec.List(func() {
-			name := c.dec.AString()
+		dec.SP()
+		dec.List(func() {
+			name := dec.AString()
 			if !isFieldName(name) || len(it.fields) >= maxFieldNames {
-				c.dec.Fail("malformed field name")
+				dec.Fail("malformed field name")
 			}
 			it.fields = append(it.fields, name)
 		})
-		if c.dec.OK() && len(it.fields) == 0 {
-			c.dec.Fail("expected names of fields")
+		if dec.OK() && len(it.fields) == 0 {
+			dec.Fail("expected names of fields")
 		}
 	default:
-		c.dec.Fail("malformed section")
+		dec.Fail("malformed section")
 	}
 	return text
 }

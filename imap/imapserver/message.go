@@ -94,3 +94,25 @@ func (m *message) section(ctx context.Context, it *fetchItem) (start, end int64,
 	}
 	return m.header.Body, size, true, nil
 }
+
+// headerFields returns HEADER.FIELDS, nil when there is no such header.
+func (m *message) headerFields(ctx context.Context, it *fetchItem) ([]byte, error) {
+	if err := m.open(ctx); err != nil {
+		return nil, err
+	}
+	start, end := int64(0), m.body.Size() // the message's own header ends with a blank line
+	if len(it.number) > 0 {
+		var ok bool
+		var err error
+		if start, end, ok, err = m.section(ctx, it); err != nil || !ok {
+			return nil, err
+		}
+	}
+	b, err := mimetree.FilterHeader(m.body, start, end, it.fields, it.not)
+	if it.partial {
+		n := int64(len(b))
+		from := min(it.offset, n)
+		b = b[from : from+min(it.count, n-from)]
+	}
+	return b, err
+}
