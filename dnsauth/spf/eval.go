@@ -17,7 +17,9 @@ import (
 // limits (RFC 7208, 4.6.4).
 type evaluation struct {
 	c      *Checker
-	res    *Result // counts go there
+	r      resolver.Resolver // c's, behind what was asked ahead
+	ahead  *ahead            // nil without Checker.Prefetch
+	res    *Result           // counts go there
 	values macroValues
 
 	ptrDone  bool
@@ -55,6 +57,9 @@ func (e *evaluation) checkHost(ctx context.Context, domain string) outcome {
 	record, o := e.fetch(ctx, name)
 	if record == nil {
 		return o
+	}
+	if e.ahead != nil {
+		e.ahead.start(ctx, record, name)
 	}
 	for i := range record.Directives {
 		d := &record.Directives[i]
@@ -99,7 +104,7 @@ func (q Qualifier) status() Status {
 // fetch looks up and parses the record of a domain (RFC 7208, 4.4 and 4.5).
 // Without one, it returns the outcome.
 func (e *evaluation) fetch(ctx context.Context, name string) (*Record, outcome) {
-	a, err := e.c.Resolver.Resolve(ctx, resolver.EscapeName(name), dns.TypeTXT)
+	a, err := e.r.Resolve(ctx, resolver.EscapeName(name), dns.TypeTXT)
 	switch {
 	case errors.Is(err, resolver.ErrName):
 		return nil, outcome{status: None, reason: "not a domain name"}
@@ -202,13 +207,16 @@ func (e *evaluation) matchMX(ctx context.Context, d *Directive, target string) (
 	if len(mxs) > limit(e.c.MaxMX, 10) {
 		return false, permError("%s has %d MX records", printable(target), len(mxs))
 	}
+	hosts := make([]string, 0, len(mxs))
 	for _, mx := range mxs {
-		if mx.Mx == "." { // null MX (RFC 7505)
-			continue
+		if mx.Mx != "." { // null MX (RFC 7505)
+			hosts = append(hosts, mx.Mx)
 		}
+	}
+	for _, answer := range e.resolveAll(ctx, hosts, addrType(e.values.ip)) {
 		// A mail host that has only the other family's addresses is not the
 		// record's fault: only the term itself can be a void look-up.
-		a, err := e.resolve(ctx, mx.Mx, addrType(e.values.ip))
+		a, err := answer()
 		if err != nil {
 			return false, err
 		}
@@ -217,6 +225,21 @@ func (e *evaluation) matchMX(ctx context.Context, d *Directive, target string) (
 		}
 	}
 	return false, nil
+}
+
+// resolveAll asks for several names at once and returns a function for each
+// that waits for its answer.
+func (e *evaluation) resolveAll(ctx context.Context, names []string, qtype uint16) []func() (resolver.Answer, error) {
+	answers := make([]func() (resolver.Answer, error), len(names))
+	for i, name := range names {
+		ask := func() (resolver.Answer, error) { return e.resolve(ctx, name, qtype) }
+		if len(names) > 1 {
+			f := newFuture(ask)
+			ask = func() (resolver.Answer, error) { return f.wait(ctx) }
+		}
+		answers[i] = ask
+	}
+	return answers
 }
 
 func (e *evaluation) matchPTR(ctx context.Context, target string) (bool, error) {
@@ -243,20 +266,20 @@ func (e *evaluation) validate(ctx context.Context) {
 	}
 	e.ptrDone = true
 	ip := e.values.ip
-	names, err := resolver.LookupPTR(ctx, e.c.Resolver, ip)
+	names, err := resolver.LookupPTR(ctx, e.r, ip)
 	if err != nil {
 		e.ptrVoid = errors.Is(err, resolver.ErrNXDomain) || errors.Is(err, resolver.ErrNoData)
 		return
 	}
 	names = names[:min(len(names), limit(e.c.MaxPTR, 10))]
-	for _, n := range names {
-		a, err := e.resolve(ctx, n, addrType(ip))
+	for i, answer := range e.resolveAll(ctx, names, addrType(ip)) {
+		a, err := answer()
 		if err != nil {
 			continue
 		}
 		for _, addr := range resolver.AddrsOf(a) {
 			if addr == ip {
-				e.ptrNames = append(e.ptrNames, n)
+				e.ptrNames = append(e.ptrNames, names[i])
 				break
 			}
 		}
@@ -361,7 +384,7 @@ func (e *evaluation) resolve(ctx context.Context, name string, qtype uint16) (re
 	if err != nil {
 		return resolver.Answer{NXDomain: true}, nil
 	}
-	a, err := e.c.Resolver.Resolve(ctx, resolver.EscapeName(ascii), qtype)
+	a, err := e.r.Resolve(ctx, resolver.EscapeName(ascii), qtype)
 	if errors.Is(err, resolver.ErrName) {
 		return resolver.Answer{NXDomain: true}, nil
 	}

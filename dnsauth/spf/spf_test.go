@@ -180,6 +180,50 @@ func TestResult(t *testing.T) {
 	assert.Equal(t, spf.Pass, checker.MailFrom(t.Context(), mapped, "h.test", "a@example.org").Status)
 }
 
+// TestRoundTrips counts time at 20 ms for each answer.
+func TestRoundTrips(t *testing.T) {
+	z := zonesOf(t, map[string]string{
+		"tree.test":  "v=spf1 include:a.test include:b.test include:c.test include:d.test -all",
+		"a.test":     "v=spf1 ip4:198.51.100.1 -all",
+		"b.test":     "v=spf1 ip4:198.51.100.2 -all",
+		"c.test":     "v=spf1 ip4:198.51.100.3 -all",
+		"d.test":     "v=spf1 ip4:192.0.2.0/24 -all",
+		"deep.test":  "v=spf1 include:e.test redirect=d.test",
+		"e.test":     "v=spf1 a:h1.test exists:%{i}.h2.test mx:hosts.test ?all",
+		"hosts.test": "v=spf1 a:h1.test a:h2.test mx -all",
+		"loop.test":  "v=spf1 include:loop.test include:a.test mx -all",
+	}, `
+		hosts.test. MX 10 h1.test.
+		hosts.test. MX 20 h2.test.
+		hosts.test. MX 30 h3.test.
+		h1.test. A 198.51.100.1
+		h2.test. A 198.51.100.2
+		h3.test. A 192.0.2.3
+	`)
+	for domain, trips := range map[string]struct{ serial, ahead int }{"tree.test": {5, 2}, "hosts.test": {5, 3}, "deep.test": {6, 4}} {
+		for _, prefetch := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				slow := resolver.Func(func(ctx context.Context, name string, qtype uint16) (resolver.Answer, error) {
+					<-time.After(20 * time.Millisecond)
+					return z.Resolve(ctx, name, qtype)
+				})
+				start := time.Now()
+				res := (&spf.Checker{Resolver: slow, Prefetch: prefetch}).MailFrom(t.Context(), client, "h.test", "a@"+domain)
+				assert.Equal(t, spf.Pass, res.Status, res.Reason)
+				want := trips.serial
+				if prefetch {
+					want = trips.ahead
+				}
+				assert.Equal(t, time.Duration(want)*20*time.Millisecond, time.Since(start), "%s %v", domain, prefetch)
+			})
+		}
+	}
+	serial := (&spf.Checker{Resolver: z}).MailFrom(t.Context(), client, "h.test", "a@loop.test")
+	before := len(z.Queries())
+	assert.Equal(t, serial, (&spf.Checker{Resolver: z, Prefetch: true}).MailFrom(t.Context(), client, "h.test", "a@loop.test"))
+	assert.Less(t, len(z.Queries())-before, 20)
+}
+
 func TestEndsAtDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		z := new(resolver.Zones)

@@ -50,6 +50,8 @@ func TestSuite(t *testing.T) {
 			t.Run(doc.Description+"/"+name, func(t *testing.T) {
 				checker := &spf.Checker{Resolver: zones}
 				res := checker.MailFrom(t.Context(), netip.MustParseAddr(c.Host), c.Helo, c.Mailfrom)
+				ahead := (&spf.Checker{Resolver: zones, Prefetch: true}).MailFrom(t.Context(), netip.MustParseAddr(c.Host), c.Helo, c.Mailfrom)
+				assert.Equal(t, res, ahead, "the result does not depend on Prefetch")
 				want := []string{}
 				switch r := c.Result.(type) {
 				case string:
