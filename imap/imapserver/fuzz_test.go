@@ -96,7 +96,7 @@ func FuzzMatchPattern(f *testing.F) {
 	f.Add("*a%", "aaa/aa")
 	f.Add("%*%", "x/y")
 	f.Fuzz(func(t *testing.T, pattern, name string) {
-		if len(pattern) > 30 || len(name) > 60 || strings.ContainsAny(name, "\xff\n") {
+		if len(pattern) > 30 || len(name) > 60 || strings.Contains(name, "\xff") || strings.Contains(name, "\n") {
 			return
 		}
 		var re strings.Builder
@@ -115,7 +115,7 @@ func FuzzMatchPattern(f *testing.F) {
 			return
 		}
 		if !isASCII(name) || !isASCII(pattern) {
-			matchPattern(pattern, name)
+			_ = matchPattern(pattern, name) // regexp folds what is not UTF-8: only that it ends
 			return
 		}
 		require.Equal(t, exp.MatchString(name), matchPattern(pattern, name), "%q %q", pattern, name)
