@@ -59,6 +59,7 @@ type Server struct {
 	Logger *slog.Logger // nil: slog.Default()
 	Trace  *Trace       // nil: none
 
+	once     sync.Once
 	net      netserve.Server
 	failures authfail.Counter
 
@@ -91,12 +92,13 @@ func (s *Server) serve(ln net.Listener, implicitTLS bool) error {
 	if s.Authenticator == nil || s.Open == nil || implicitTLS && s.TLSConfig == nil {
 		panic("pop3: Server without Authenticator, Open or TLSConfig")
 	}
-	s.net.MaxConns = max(0, orDefault(s.MaxConns, 1000))
-	s.net.MaxConnsPerAddr = max(0, orDefault(s.MaxConnsPerAddr, 50))
-	s.net.Logger = s.logger()
-	if !implicitTLS {
+	s.once.Do(func() {
+		s.net.MaxConns = max(0, orDefault(s.MaxConns, 1000))
+		s.net.MaxConnsPerAddr = max(0, orDefault(s.MaxConnsPerAddr, 50))
+		s.net.Logger = s.logger()
+		// A client that awaits TLS cannot read this, and is no worse off than without it.
 		s.net.Refuse = func(c net.Conn, _ error) { _, _ = io.WriteString(c, "-ERR [SYS/TEMP] too many connections\r\n") }
-	}
+	})
 	return s.net.Serve(ln, func(ctx context.Context, c *netserve.Conn) {
 		newSession(s, c, implicitTLS).run(ctx)
 	})
