@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -49,8 +50,10 @@ type conn struct {
 	nc     *netserve.Conn
 	net    net.Conn // nc, or TLS over it
 	tls    *tls.ConnectionState
-	remote netip.AddrPort
-	log    *slog.Logger
+	// deflated compresses what goes over net, once the client asked for it.
+	deflated *deflated
+	remote   netip.AddrPort
+	log      *slog.Logger
 	// anonymous is the log without an identity.
 	anonymous *slog.Logger
 
@@ -120,6 +123,14 @@ func (in *input) Read(p []byte) (int, error) {
 	return in.c.net.Read(p)
 }
 
+// reader is where commands come from.
+func (c *conn) reader() io.Reader {
+	if c.deflated != nil {
+		return c.deflated
+	}
+	return &c.in
+}
+
 // output writes to the client, with a bound on each write.
 type output struct{ c *conn }
 
@@ -152,6 +163,12 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 	if err := c.enc.Release(); err != nil {
 		return 0, err
 	}
+	if c.deflated != nil {
+		c.deflated.release()
+		if c.deflated.pending() {
+			return gotInput, nil
+		}
+	}
 	if c.br != nil {
 		c.dec.Release()
 		readers.Put(c.br)
@@ -181,7 +198,7 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 	case n == 1:
 		c.in.has = true
 		c.br = readers.Get().(*bufio.Reader)
-		c.br.Reset(&c.in)
+		c.br.Reset(c.reader())
 		c.dec.Reset(c.br)
 		return gotInput, nil
 	case !errors.Is(err, os.ErrDeadlineExceeded):
@@ -268,6 +285,9 @@ func (c *conn) close() {
 	if c.br != nil {
 		readers.Put(c.br)
 		c.br = nil
+	}
+	if c.deflated != nil {
+		c.deflated.release()
 	}
 	if c.net != net.Conn(c.nc) {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(5 * time.Second))
