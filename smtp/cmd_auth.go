@@ -109,11 +109,16 @@ func (c *conn) holdBack(ctx context.Context) {
 	if c.conf.authDelay <= 0 || c.flush() != nil {
 		return
 	}
-	wait := time.NewTimer(min(c.conf.authDelay<<min(c.authFail-1, 16), 30*time.Second))
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-	case <-ctx.Done():
+	left := min(c.conf.authDelay<<min(c.authFail-1, 16), 30*time.Second)
+	for left > 0 && ctx.Err() == nil && !c.lim.Draining() { // Shutdown does not wait for it
+		step := min(left, 250*time.Millisecond)
+		left -= step
+		wait := time.NewTimer(step)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+		}
 	}
 }
 

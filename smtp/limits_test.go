@@ -340,9 +340,25 @@ func TestAuthFailureDelay(t *testing.T) {
 			play(t, conn, "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 5.7.8 authentication failed\n")
 			assert.Equal(t, want*time.Second, time.Since(begin))
 		}
+		waiting := l.dial()
+		play(t, waiting, opening)
+		for range 5 {
+			play(t, waiting, "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 5.7.8 authentication failed\n")
+		}
 		begin := time.Now()
 		play(t, conn, "C: AUTH PLAIN ====\nS: 501 5.5.2 not base64\nC: AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=\nS: 235 2.7.0 authenticated\n")
 		assert.Zero(t, time.Since(begin))
+		// Shutdown cuts the wait short.
+		done := make(chan error)
+		go func() {
+			_, _ = io.WriteString(waiting, "AUTH PLAIN AGFsaWNlAHdyb25n\r\n")
+			synctest.Wait()
+			done <- s.Shutdown(t.Context())
+		}()
+		play(t, waiting, "S: 535 5.7.8 authentication failed\nS: 421 4.3.2 server is shutting down\nS.\n")
+		play(t, conn, "S: 421 4.3.2 server is shutting down\nS.\n")
+		require.NoError(t, <-done)
+		assert.Less(t, time.Since(begin), time.Second)
 	})
 }
 
