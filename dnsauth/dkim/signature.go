@@ -145,7 +145,9 @@ func (s *Signature) check() error {
 	if err != nil || domain != s.Domain && !strings.HasSuffix(domain, "."+s.Domain) {
 		return signatureError("domain mismatch: i= is not within d=")
 	}
-	s.Identity = s.Identity[:at+1] + domain
+	if s.Identity[at+1:] != domain {
+		s.Identity = s.Identity[:at+1] + domain
+	}
 	signed := false
 	for _, h := range s.Headers {
 		signed = signed || strings.EqualFold(h, "From")

@@ -89,6 +89,7 @@ type Verifier struct {
 	header  *msgheader.Header
 	failure string // why nothing could be checked
 	checks  []*check
+	few     [3]*check // room for as many as messages usually have
 	skipped int
 	body    [2]*canon.Body // simple and relaxed; nil when no signature needs it
 	scratch []byte
@@ -102,7 +103,8 @@ type check struct {
 	hash  [sha256.Size]byte // of the header
 	body  *canon.Body
 	sink  *canon.Sink
-	keys  *lookup
+	keys  *lookup // own, or that of a check before with the same key
+	own   lookup
 }
 
 // lookup is one key look-up, which several signatures may share.
@@ -206,6 +208,7 @@ func (v *Verifier) begin() {
 	if v.opt.Now != nil {
 		v.now = v.opt.Now()
 	}
+	v.checks = v.few[:0]
 	for i := range v.header.Fields {
 		if !canon.EqualFold(v.header.Name(i), signatureField) {
 			continue
@@ -266,7 +269,8 @@ func (v *Verifier) start(field int) *check {
 			return c
 		}
 	}
-	c.keys = &lookup{name: sig.KeyName(), done: make(chan struct{})}
+	c.own = lookup{name: sig.KeyName(), done: make(chan struct{})}
+	c.keys = &c.own
 	go func(l *lookup) { // ends with the resolver's answer, at the latest with ctx
 		l.answer, l.err = v.resolver.Resolve(v.ctx, resolver.EscapeName(l.name), dns.TypeTXT)
 		close(l.done)

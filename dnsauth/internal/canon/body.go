@@ -20,6 +20,10 @@ type Body struct {
 	relaxed bool
 	sinks   []*Sink
 
+	// Nearly always there is one sink: it has its place here.
+	first    Sink
+	firstRef [1]*Sink
+
 	crlfs int  // line ends held back; the first also ends a line with text
 	space bool // relaxed: whitespace held back
 	cr    bool // a CR held back
@@ -52,7 +56,13 @@ func (b *Body) Sink(limit int64) *Sink {
 			return s
 		}
 	}
-	s := &Sink{hash: sha256.New(), limit: limit, left: limit}
+	s := &b.first
+	if len(b.sinks) == 0 {
+		b.sinks = b.firstRef[:0]
+	} else {
+		s = new(Sink)
+	}
+	s.hash, s.limit, s.left = sha256.New(), limit, limit
 	b.sinks = append(b.sinks, s)
 	return s
 }

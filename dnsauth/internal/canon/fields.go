@@ -17,7 +17,8 @@ type Fields struct {
 	table  []int32 // slot → group+1
 	groups []group
 	above  []int32 // field → next field of the same name above it, or -1
-	lower  []byte  // scratch
+	lower  []byte  // scratch, at first in short
+	short  [64]byte
 }
 
 // group are the fields of one name.
@@ -35,14 +36,15 @@ func NewFields(h *msgheader.Header) *Fields {
 	for size < 2*len(h.Fields) {
 		size *= 2
 	}
+	numbers := make([]int32, size+len(h.Fields))
 	x := &Fields{
 		header: h,
 		seed:   maphash.MakeSeed(),
-		table:  make([]int32, size),
+		table:  numbers[:size],
+		above:  numbers[size:],
 		groups: make([]group, 0, len(h.Fields)),
-		above:  make([]int32, len(h.Fields)),
-		lower:  make([]byte, 0, 64),
 	}
+	x.lower = x.short[:0]
 	for i := range h.Fields {
 		name := h.Name(i)
 		if len(name) == 0 {

@@ -102,13 +102,14 @@ func Unspaced(s string) string {
 	if !strings.ContainsAny(s, " \t\r\n") {
 		return s
 	}
-	b := make([]byte, 0, len(s))
+	var b strings.Builder
+	b.Grow(len(s))
 	for i := range len(s) {
 		if !isSpace(s[i]) {
-			b = append(b, s[i])
+			b.WriteByte(s[i])
 		}
 	}
-	return string(b)
+	return b.String()
 }
 
 // Split cuts a value at sep and trims each part.
