@@ -32,7 +32,7 @@ func (c *conn) authenticate(ctx context.Context, arg []byte) (*Reply, error) {
 		return replySequence, nil
 	case c.sess.TLS == nil && (!c.srv.InsecureAuth || c.srv.RequireTLS):
 		return replyAuthTLS, nil
-	case c.srv.failures.blocked(c.sess.Remote.Addr(), time.Now()):
+	case c.srv.failures.Blocked(c.sess.Remote.Addr(), c.srv.maxFailures, time.Now()):
 		c.log(ctx, slog.LevelInfo, "authentication refused: too many failures from this address")
 		return replyAuthBlocked, nil
 	}
@@ -93,7 +93,7 @@ func (c *conn) authFailed(ctx context.Context, mech string, err error) *Reply {
 		return r // our trouble, not theirs
 	}
 	c.refused = true
-	c.srv.failures.add(c.sess.Remote.Addr(), time.Now())
+	c.srv.failures.Add(c.sess.Remote.Addr(), time.Now())
 	c.authFail++
 	c.holdBack(ctx)
 	if c.authFail >= c.conf.maxAuth {

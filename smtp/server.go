@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mailblocks/mailblocks/internal/authfail"
 	"github.com/mailblocks/mailblocks/internal/netserve"
 )
 
@@ -159,10 +160,11 @@ type Server struct {
 	// Trace is called as things happen. Nil means no calls.
 	Trace *Trace
 
-	once     sync.Once
-	base     netserve.Server
-	conf     config
-	failures failureCounter
+	once        sync.Once
+	base        netserve.Server
+	conf        config
+	failures    authfail.Counter
+	maxFailures int // by address
 }
 
 // config is Server with the defaults filled in.
@@ -239,7 +241,7 @@ func (s *Server) setup() {
 		c.maxErrors = limit(s.MaxErrors, 10)
 		c.maxRejects = limit(s.MaxRejects, 100)
 		c.maxAuth = limit(s.MaxAuthFailures, 3)
-		s.failures.max = limit(s.MaxAuthFailuresPerAddress, 30)
+		s.maxFailures = limit(s.MaxAuthFailuresPerAddress, 30)
 		c.command = orDefault(s.CommandTimeout, 5*time.Minute)
 		c.data = orDefault(s.DataTimeout, 3*time.Minute)
 		c.message = orDefault(s.MessageTimeout, 10*time.Minute)
