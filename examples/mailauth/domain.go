@@ -27,6 +27,7 @@ func (c *command) checkDomain(ctx context.Context) error {
 	r := c.resolver()
 
 	found := []publication{checkMX(ctx, r, domain), checkSPF(ctx, r, domain), checkDMARC(ctx, r, domain)}
+	found = append(found, checkOptional(ctx, r, domain)...)
 	if c.selector != "" {
 		for s := range strings.SplitSeq(c.selector, ",") {
 			found = append(found, checkKey(ctx, r, s+"._domainkey."+domain))

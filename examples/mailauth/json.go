@@ -64,7 +64,7 @@ type iprevOutput struct {
 
 // publication is one thing that a domain publishes, or should.
 type publication struct {
-	What    string `json:"what"` // mx, spf, dmarc, dkim
+	What    string `json:"what"` // mx, spf, dmarc, dkim; and where there is one: mta-sts, tls-rpt, bimi, dane
 	Record  string `json:"record,omitempty"`
 	Problem string `json:"problem,omitempty"`
 }

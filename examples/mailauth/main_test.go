@@ -80,6 +80,30 @@ func TestRoundTrip(t *testing.T) {
 	assert.Equal(t, 4, strings.Count(text, "=wrong "), text)
 }
 
+// TestCheckOptional has what a domain need not publish.
+func TestCheckOptional(t *testing.T) {
+	z := resolver.MustParseZones(`
+		example.org.            MX  10 mail.example.org.
+		example.org.            TXT "v=spf1 mx -all"
+		_dmarc.example.org.     TXT "v=DMARC1; p=reject; rua=mailto:d@example.org"
+		mail.example.org.       A   192.0.2.1
+		_smtp._tls.example.org. TXT "v=TLSRPTv1; rua=mailto:t@example.org"
+		default._bimi.example.org. TXT "v=BIMI1; l=https://example.org/a.svg"
+		_mta-sts.example.org.   TXT "v=STSv1; id=1"
+		_25._tcp.mail.example.org. TLSA 3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+	`)
+	z.SetSecure("example.org", "mail.example.org", "_25._tcp.mail.example.org")
+	server, err := resolvertest.Listen(z, "")
+	require.NoError(t, err)
+	defer server.Close()
+	code, text := mailauth(t, "", "check-domain", "-dns", server.Addr, "example.org")
+	assert.Equal(t, 1, code, text)
+	assert.Contains(t, text, "tls-rpt=ok ")
+	assert.Contains(t, text, "bimi=ok ")
+	assert.Contains(t, text, "mta-sts=wrong ", "there is no policy host")
+	assert.Contains(t, text, "dane=ok ")
+}
+
 func TestWrongUse(t *testing.T) {
 	for _, args := range [][]string{{}, {"nothing"}, {"verify"}, {"spf", "-ip", "x"}, {"sign"}, {"keygen"}, {"dmarc"}, {"check-domain"}, {"dkim", "-nonsense"}} {
 		code, _ := mailauth(t, "", args...)
