@@ -1,0 +1,275 @@
+package mbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrLocked: another program held the file for as long as the options allow.
+var ErrLocked = errors.New("mbox: file is locked")
+
+const dotStale = 2 * time.Minute // a lock file this old, beside a file this old, is nobody's
+
+// LockOptions are the optional parts of LockFile. A nil *LockOptions means defaults.
+type LockOptions struct {
+	// Wait is how long to try at most. Zero: 2 minutes and a little, after which a lock
+	// file that was left behind is stale. Negative: one attempt.
+	Wait time.Duration
+	// NoDotLock leaves out the lock file, for folders where none can be made. Other
+	// programs must then use fcntl locks too.
+	NoDotLock bool
+}
+
+// A Lock is an mbox file that no other program changes, if it keeps to the rules: an fcntl
+// lock on the file, then a lock file beside it ("<file>.lock"). It is not safe for concurrent use.
+type Lock struct {
+	path string // with symbolic links resolved
+	f    *os.File
+	dot  bool
+}
+
+// held are the files that this process has locked: an fcntl lock is the process's, and
+// closing any descriptor of the file gives it up.
+var held = struct {
+	mu    sync.Mutex
+	paths map[string]bool
+}{paths: make(map[string]bool)}
+
+// LockFile opens the file at path, made at need with mode 0600, for reading and writing, and
+// locks it. Both locks are tried without waiting, in the order of Debian Policy 11.6; when one
+// fails, all are released and it starts over after a random time. It gives up when ctx ends, or
+// with ErrLocked. A lock file is stale, and removed, when its process is dead on this host, or
+// when neither it nor the file changed for two minutes. An append that a crash cut short is
+// undone: see Append.
+//
+// Where there are no fcntl locks (Windows, Plan 9), it reports errors.ErrUnsupported.
+func LockFile(ctx context.Context, path string, opts *LockOptions) (*Lock, error) {
+	var o LockOptions
+	if opts != nil {
+		o = *opts
+	}
+	if o.Wait == 0 {
+		o.Wait = dotStale + 2*time.Second
+	}
+	l, err := lockFile(ctx, path, o)
+	if err == nil {
+		err = recoverAppend(l)
+		if err != nil {
+			l.Unlock()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mbox: lock %s: %w", path, err)
+	}
+	return l, nil
+}
+
+func lockFile(ctx context.Context, path string, o LockOptions) (*Lock, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		real := abs
+		if target, err := filepath.EvalSymlinks(abs); err == nil {
+			real = target // the same file under two names has one lock file
+		}
+		l, err := tryLock(real, o)
+		if !errors.Is(err, ErrLocked) {
+			return l, err
+		}
+		if o.Wait < 0 || time.Since(start) > o.Wait {
+			return nil, err
+		}
+		timer := time.NewTimer(wait + rand.N(wait))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// tryLock takes all locks or none, without waiting.
+func tryLock(path string, o LockOptions) (l *Lock, err error) {
+	held.mu.Lock()
+	busy := held.paths[path]
+	held.paths[path] = true
+	held.mu.Unlock()
+	if busy {
+		return nil, ErrLocked
+	}
+	l = &Lock{path: path}
+	defer func() {
+		if err != nil {
+			l.release()
+			l = nil
+		}
+	}()
+	if l.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return l, err
+	}
+	if err = fcntlLock(l.f); err != nil {
+		return l, err
+	}
+	if !o.NoDotLock {
+		if err = takeDot(path); err != nil {
+			return l, err
+		}
+		l.dot = true
+	}
+	// Between open and lock another program may have put a new file in its place.
+	mine, err := l.f.Stat()
+	if err != nil {
+		return l, err
+	}
+	if now, serr := os.Stat(path); serr != nil || !os.SameFile(mine, now) {
+		err = ErrLocked
+	} else if !mine.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	return l, err
+}
+
+// takeDot makes the lock file, with "pid:host" in it, as Dovecot does.
+func takeDot(path string) error {
+	lock := path + ".lock"
+	f, err := os.OpenFile(lock, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		if dotIsStale(lock, path) {
+			breakDot(lock)
+		}
+		return ErrLocked // tried again soon
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%d:%s", os.Getpid(), hostname())
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(lock)
+	}
+	return err
+}
+
+func hostname() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return h
+}
+
+// dotIsStale is asked with the fcntl lock held: programs that take both are not writing.
+func dotIsStale(lock, path string) bool {
+	content, err := os.ReadFile(lock)
+	if err != nil {
+		return false
+	}
+	info, err := os.Stat(lock)
+	if err != nil {
+		return false
+	}
+	pid, host, ok := strings.Cut(strings.TrimSpace(string(content)), ":")
+	if n, err := strconv.Atoi(pid); ok && err == nil && host == hostname() && n > 0 && n != os.Getpid() && !processLives(n) {
+		return true
+	}
+	newest := info.ModTime()
+	if info, err := os.Stat(path); err == nil && info.ModTime().After(newest) {
+		newest = info.ModTime()
+	}
+	return time.Since(newest) > dotStale
+}
+
+// breakDot removes a stale lock file. Of several that find it stale at once the rename lets
+// one win; a fresh one that is caught by it is put back.
+func breakDot(lock string) {
+	before, err := os.Stat(lock)
+	if err != nil {
+		return
+	}
+	aside := fmt.Sprintf("%s.%d", lock, os.Getpid())
+	if os.Rename(lock, aside) != nil {
+		return
+	}
+	if after, err := os.Stat(aside); err == nil && !os.SameFile(before, after) {
+		_ = os.Link(aside, lock)
+	}
+	_ = os.Remove(aside)
+}
+
+// File returns the locked file. Closing it is Unlock's.
+func (l *Lock) File() *os.File { return l.f }
+
+// Touch shows others that the holder lives. Who holds a lock for more than a minute calls it
+// now and then.
+func (l *Lock) Touch() error {
+	if !l.dot {
+		return nil
+	}
+	now := time.Now()
+	return os.Chtimes(l.path+".lock", now, now)
+}
+
+// Unlock releases the locks and closes the file. A second call does nothing.
+func (l *Lock) Unlock() error {
+	if l.f == nil {
+		return nil
+	}
+	return l.release()
+}
+
+func (l *Lock) release() error {
+	var err error
+	if l.dot {
+		err = os.Remove(l.path + ".lock")
+		l.dot = false
+	}
+	if l.f != nil {
+		if cerr := l.f.Close(); err == nil { // which ends the fcntl lock
+			err = cerr
+		}
+		l.f = nil
+	}
+	held.mu.Lock()
+	delete(held.paths, l.path)
+	held.mu.Unlock()
+	return err
+}
+
+// A touchingReader keeps the lock alive while a long message is copied, and ends the copy
+// with its context.
+type touchingReader struct {
+	ctx  context.Context
+	l    *Lock
+	r    io.Reader
+	last time.Time
+}
+
+func (t *touchingReader) Read(p []byte) (int, error) {
+	if err := t.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if now := time.Now(); now.Sub(t.last) > dotStale/8 {
+		t.last = now
+		_ = t.l.Touch()
+	}
+	return t.r.Read(p)
+}

@@ -1,0 +1,16 @@
+//go:build !unix
+
+package mbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+)
+
+func fcntlLock(*os.File) error {
+	return fmt.Errorf("no fcntl locks on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+}
+
+func processLives(int) bool { return true }
