@@ -15,6 +15,7 @@ type searchReturn struct {
 	given                      bool
 	min, max, count, all, save bool
 	partial                    partialRange
+	update                     bool // RFC 5267, 4.3
 }
 
 // searchReturn takes RETURN and its options, if they are there.
@@ -37,6 +38,9 @@ func (c *conn) searchReturn() (ret searchReturn) {
 			ret.all = true
 		case "SAVE":
 			ret.save = true
+		case "UPDATE":
+			ret.update = true
+		case "CONTEXT": // a hint that we need not take
 		case "PARTIAL":
 			if ret.partial.given() {
 				c.dec.Fail("PARTIAL twice")
@@ -78,6 +82,9 @@ func (c *conn) search(ctx context.Context, uid bool) reply {
 	if !c.end() {
 		return c.syntax()
 	}
+	if ret.update && c.tagInUse() {
+		return bad("this tag has updates already")
+	}
 	if p.badCharset {
 		if ret.save {
 			c.sel.saved = nil
@@ -96,6 +103,9 @@ func (c *conn) search(ctx context.Context, uid bool) reply {
 		c.sel.saved = found.saved(ret)
 	}
 	c.writeFound(found, ret, p, uid)
+	if ret.update {
+		c.keepContext(searchContext{uid: uid, query: query}, p, found)
+	}
 	return ok("searched")
 }
 

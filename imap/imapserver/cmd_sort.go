@@ -101,6 +101,9 @@ func (c *conn) sort(ctx context.Context, uid bool) reply {
 	if !c.end() {
 		return c.syntax()
 	}
+	if ret.update && c.tagInUse() {
+		return bad("this tag has updates already")
+	}
 	if p.badCharset {
 		if ret.save {
 			c.sel.saved = nil
@@ -116,19 +119,15 @@ func (c *conn) sort(ctx context.Context, uid bool) reply {
 		}
 		return c.failed(err)
 	}
-	slices.SortFunc(f.order, func(a, b hit) int {
-		for _, k := range keys {
-			if d := k.compare(&a, &b); d != 0 {
-				return d
-			}
-		}
-		return a.pos - b.pos
-	})
+	slices.SortFunc(f.order, func(a, b hit) int { return compareHits(keys, &a, &b) })
 	if ret.save {
 		c.sel.saved = f.savedInOrder(ret)
 	}
 	if ret.given {
 		c.writeExtendedSort(f, ret, p, uid)
+		if ret.update {
+			c.keepContext(searchContext{uid: uid, query: query, keys: keys, header: header}, p, f)
+		}
 		return ok("sorted")
 	}
 	c.enc.Raw("* SORT")
@@ -142,15 +141,20 @@ func (c *conn) sort(ctx context.Context, uid bool) reply {
 	return ok("sorted")
 }
 
+// hit returns what SORT and THREAD need of the message.
+func (m *candidate) hit(c *conn, header bool) hit {
+	h := hit{pos: m.num - 1, uid: m.uid, size: int64(m.entry.size), arrival: m.entry.internalDate()}
+	if header {
+		h.facts = m.facts(c)
+	}
+	return h
+}
+
 // findHits is a search that fills order, in the order of the mailbox.
 func (c *conn) findHits(ctx context.Context, query criterion, p *searchParser, uid, header bool) (*found, error) {
 	var order []hit
 	f, err := c.runSearch(ctx, query, p, uid, func(m *candidate) {
-		h := hit{pos: m.num - 1, uid: m.uid, size: int64(m.entry.size), arrival: m.entry.internalDate()}
-		if header {
-			h.facts = m.facts(c)
-		}
-		order = append(order, h)
+		order = append(order, m.hit(c, header))
 	})
 	if err != nil {
 		return nil, err

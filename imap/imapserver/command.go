@@ -83,6 +83,7 @@ func init() {
 		"STATUS":         {run: (*conn).cmdStatus, states: loggedIn, sync: syncAll},
 		"APPEND":         {run: (*conn).cmdAppend, states: loggedIn, sync: syncFresh},
 		"IDLE":           {run: (*conn).cmdIdle, states: loggedIn, sync: syncFresh, untimed: true},
+		"CANCELUPDATE":   {run: (*conn).cmdCancelUpdate, states: selectedState, sync: syncAll},
 		"CHECK":          {run: (*conn).cmdCheck, states: selectedState, sync: syncFresh},
 		"CLOSE":          {run: (*conn).cmdClose, states: selectedState, sync: syncNothing},
 		"UNSELECT":       {run: (*conn).cmdUnselect, states: selectedState, sync: syncNothing},

@@ -28,7 +28,7 @@
 //	5255  I18NLEVEL=1                                 yes; I18NLEVEL=2, LANGUAGE: no
 //	5256  SORT, THREAD=ORDEREDSUBJECT, =REFERENCES    yes
 //	5258  LIST-EXTENDED                               yes
-//	5267  ESORT                                       yes; CONTEXT: no
+//	5267  ESORT, CONTEXT=SEARCH, CONTEXT=SORT         yes
 //	5530  response codes                              yes
 //	5819  LIST-STATUS                                 yes
 //	5957  SORT=DISPLAY                                yes

@@ -131,8 +131,14 @@ func (p *searchParser) key() criterion {
 		saved := s.saved
 		return onIndex(func(m *candidate) bool { return saved.Contains(m.uid) })
 	case dec.IsSet():
-		nums := imap.Resolve(dec.Set(), imap.SeqNum(s.view.len()))
-		return onIndex(func(m *candidate) bool { return nums.Contains(imap.SeqNum(m.num)) })
+		// As UIDs: numbers mean what they mean now, also when results are updated later.
+		n := imap.SeqNum(s.view.len())
+		nums := imap.Resolve(dec.Set(), n).Intersect(imap.SeqSet{{First: 1, Last: max(n, 1)}})
+		var uids imap.UIDSet
+		if n > 0 {
+			uids = s.view.uids(nums)
+		}
+		return onIndex(func(m *candidate) bool { return uids.Contains(m.uid) })
 	}
 	name := dec.Word()
 	if k, is := flagKeys[name]; is {

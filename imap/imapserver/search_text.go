@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"mime"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -217,15 +218,45 @@ func (s *scratch) decoded(value []byte) []byte {
 	return text
 }
 
+// headerKey looks for n in the fields with a name. Addresses are looked at as they stand
+// there and as they are meant: "ann @ example.org (Ann)" is "Ann <ann@example.org>" too.
 func headerKey(field string, n needle) criterion {
+	addresses := slices.ContainsFunc([]string{"From", "To", "Cc", "Bcc", "Sender", "Reply-To"}, func(name string) bool { return equalFold(name, field) })
 	return criterion{costHeader, func(m *candidate) bool {
 		for value := range m.fields(field) {
 			if n.in(&m.scratch, value) {
 				return true
 			}
+			if addresses && n.in(&m.scratch, plainAddresses(mimetree.ParseAddresses(string(value)))) {
+				return true
+			}
 		}
 		return false
 	}}
+}
+
+// plainAddresses writes addresses without comments, folds and quotes.
+func plainAddresses(list []mimetree.Address) (b []byte) {
+	for _, a := range list {
+		switch {
+		case a.Mailbox == "" && a.Host == "":
+			b = append(b, ';')
+			continue
+		case a.Host == "":
+			b = append(append(b, a.Mailbox...), ": "...)
+			continue
+		case len(b) > 0 && b[len(b)-1] != ' ':
+			b = append(b, ", "...)
+		}
+		if a.Name != "" {
+			b = append(append(b, a.Name...), " <"...)
+		}
+		b = append(append(append(b, a.Mailbox...), '@'), a.Host...)
+		if a.Name != "" {
+			b = append(b, '>')
+		}
+	}
+	return b
 }
 
 // contains looks for n in the text of the message, decoded, and in its header.

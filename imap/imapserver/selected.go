@@ -19,6 +19,9 @@ type selected struct {
 	recentTold int
 	keywords   int         // how many of the mailbox's keywords the client was told
 	saved      imap.UIDSet // the result that $ stands for (RFC 5182)
+
+	contexts []*searchContext
+	touched  imap.UIDSet // messages that contexts were not told of: set by told
 }
 
 // peekAge is how long a session relies on the store's hints alone.
@@ -49,7 +52,7 @@ type change struct {
 // expunges, messages that are gone stay in the view until another time.
 func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 	s := c.sel
-	if cur == s.view {
+	if cur == s.view && len(s.touched) == 0 {
 		return nil
 	}
 	c.tellKeywords(cur)
@@ -57,6 +60,8 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 	var goneUIDs imap.UIDSet
 	var changed []change
 	news := 0
+	touched := s.touched
+	s.touched = nil
 	var next builder
 	merge(s.view, cur, func(_ int, chunk []entry) {
 		next.share(chunk)
@@ -72,14 +77,17 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 			return
 		case old == nil:
 			news++
+			touched.Add(now.uid)
 		case now.modSeq != old.modSeq && (c.condstore || !now.sameFlags(old)):
 			changed = append(changed, change{pos - len(gone), now})
+			touched.Add(now.uid)
 		}
 		next.push(now)
 	})
 	if len(s.saved) > 0 {
 		s.saved = s.saved.Subtract(goneUIDs)
 	}
+	c.contextsLose(goneUIDs)
 	if s.view = cur; !expunges {
 		s.view = next.done()
 		s.view.state, s.view.sets = cur.state, cur.sets
@@ -107,6 +115,9 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 	for _, ch := range changed {
 		c.writeFlags(ch.pos+1, ch.now, cur, false)
 	}
+	if len(s.contexts) > 0 {
+		c.updateContexts(ctx, touched)
+	}
 	return nil
 }
 
@@ -115,6 +126,9 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 func (s *selected) told(cur *index, set imap.UIDSet) {
 	if cur == s.view || len(set) == 0 {
 		return
+	}
+	if len(s.contexts) > 0 {
+		s.touched = s.touched.Union(set)
 	}
 	var next builder
 	merge(s.view, cur, func(_ int, chunk []entry) {

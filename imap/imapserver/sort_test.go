@@ -192,3 +192,30 @@ func TestPartialRange(t *testing.T) {
 		assert.Equal(t, want, partialOf(in, set).String(), in)
 	}
 }
+
+func TestAddressesAreSearchedAsMeant(t *testing.T) {
+	ts := newServer(t, nil)
+	ts.fill("ann", "INBOX",
+		text("From: user @ example.org (Real Name)\n\nx\n"),
+		text("From: \"Real\\\" Name\"\n <user@\n example.org>\nTo: friends: a@x.test, \"b c\"@x.test;\n\nx\n"))
+	p := ts.session("ann")
+	play(t, p, `C: a0 SELECT INBOX
+S* \* .*
+S: a0 OK [READ-WRITE] selected
+C: a1 SEARCH FROM user@example.org
+S: * SEARCH 1 2
+S: a1 OK searched
+C: a2 SEARCH FROM "real name <user@"
+S: * SEARCH 1
+S: a2 OK searched
+C: a3 SEARCH FROM "user @ example"
+S: * SEARCH 1
+S: a3 OK searched
+C: a4 SEARCH FROM {12+}
+C: real" name <
+S: * SEARCH 2
+S: a4 OK searched
+C: a5 SEARCH TO "b c@x.test;"
+S: * SEARCH 2
+S: a5 OK searched`)
+}
