@@ -23,9 +23,9 @@ import (
 
 // peer is another implementation, run as a program of its own.
 type peer struct {
-	differs []string // messages of which it sees the simple body differently
-	verify func(t *testing.T, msg []byte) bool                                    // nil if it can't
-	sign   func(t *testing.T, msg []byte, canon dkim.Canonicalization) (b []byte) // the signed message
+	differs []string                                                               // messages of which it sees the simple body differently
+	verify  func(t *testing.T, msg []byte) bool                                    // nil if it can't
+	sign    func(t *testing.T, msg []byte, canon dkim.Canonicalization) (b []byte) // the signed message
 }
 
 type interop struct {
