@@ -125,6 +125,38 @@ func same(t *testing.T, want, got []string) {
 	}
 }
 
+// getmail runs it on the file rc in dir. On a busy machine it may miss the end of a program
+// that it started, and waits for that until it gives up: then it is started again.
+func getmail(t *testing.T, dir string) bool {
+	if _, err := exec.LookPath("getmail"); err != nil {
+		shared.Missing(t, "getmail")
+	}
+	for range 3 {
+		for _, old := range filesIn(t, dir, "*.mail") {
+			require.NoError(t, os.Remove(old))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		cmd := exec.CommandContext(ctx, "getmail", "--getmaildir="+dir, "--rcfile=rc", "--quiet")
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "HOME="+dir)
+		cmd.WaitDelay = time.Second
+		out, err := cmd.CombinedOutput()
+		stuck := ctx.Err() != nil || strings.Contains(string(out), "waiting child pid")
+		cancel()
+		if err == nil {
+			return true
+		}
+		require.True(t, stuck, "%v: %.2000s", err, out)
+	}
+	return false
+}
+
+func filesIn(t *testing.T, dir, pattern string) []string {
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	require.NoError(t, err)
+	return paths
+}
+
 // withoutHeaders leaves the line that names the message, and its body.
 func withoutHeaders(texts []string) []string {
 	var out []string
@@ -213,7 +245,7 @@ c.quit()
 			}
 		}
 		require.Greater(t, len(mails), 500)
-		mails = mails[:200] // it starts a program for each
+		mails = mails[:100] // it starts a program for each
 		for _, retriever := range []string{"SimplePOP3Retriever", "SimplePOP3SSLRetriever"} {
 			h := startForPeers(t, mails)
 			addr := h.addr
@@ -237,7 +269,9 @@ allow_root_commands = true
 delivered_to = false
 received = false
 `, retriever, port(t, addr), mda))
-			run(t, dir, "", "getmail", "--getmaildir="+dir, "--rcfile=rc", "--quiet")
+			if !getmail(t, dir) {
+				t.Skip("getmail lost track of its own children, three times")
+			}
 			same(t, withoutHeaders(mails), withoutHeaders(files(t, filepath.Join(dir, "*.mail"))))
 		}
 	})
