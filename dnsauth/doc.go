@@ -17,7 +17,7 @@
 //	RFC 9989, 7489   | dnsauth/dmarc                         | yes
 //	RFC 8601         | dnsauth/authres, dnsauth/iprev        | yes
 //	RFC 5782         | dnsauth/dnsbl                         | yes
-//	RFC 8617         | dnsauth/arc                           | validation
-//	RFC 8461, 7672   | MTA-STS, DANE                         | no
-//	RFC 8460, 9990, 9991 | TLS and DMARC reports             | no
+//	RFC 8617         | dnsauth/arc                           | yes
+//	RFC 8461, 7672   | dnsauth/mtasts, dnsauth/dane          | yes
+//	RFC 8460, 9990, 9991 | dnsauth/tlsrpt, dnsauth/dmarcrpt  | yes
 package dnsauth
