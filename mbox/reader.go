@@ -362,7 +362,7 @@ func (r *Reader) counted(w []byte) ([]byte, error) {
 	} else if r.eof { // shorter than it was when it was looked at
 		return r.give(len(w), 0), r.finish()
 	}
-	for r.checked < len(w) {
+	for r.opts.Dialect.unquotes(1) && r.checked < len(w) {
 		i := bytes.Index(w[r.checked:], []byte(fromSpace))
 		if i < 0 {
 			break
