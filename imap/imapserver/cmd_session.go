@@ -55,7 +55,7 @@ var mailboxCapabilities = []string{
 	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
 	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE", "QRESYNC",
 	"OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT",
-	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "COMPRESS=DEFLATE", "CONTEXT=SEARCH", "CONTEXT=SORT",
+	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "CONTEXT=SEARCH", "CONTEXT=SORT",
 	"IMAP4rev2",
 }
 
@@ -98,13 +98,6 @@ func (c *conn) cmdLogout(context.Context) reply {
 func (c *conn) cmdUnauthenticate(context.Context) reply {
 	if !c.end() {
 		return c.syntax()
-	}
-	if c.deflated != nil {
-		// The client's stream of commands ends here, in a way that is not defined well
-		// enough to find its end. RFC 8437, 3 lets us close.
-		c.enc.Raw("* BYE compression cannot end here").CRLF()
-		_ = c.enc.Flush()
-		return broken(errors.New("UNAUTHENTICATE with compression"))
 	}
 	c.deselect()
 	c.server.leave(c.account)

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -50,10 +49,8 @@ type conn struct {
 	nc     *netserve.Conn
 	net    net.Conn // nc, or TLS over it
 	tls    *tls.ConnectionState
-	// deflated compresses what goes over net, once the client asked for it.
-	deflated *deflated
-	remote   netip.AddrPort
-	log      *slog.Logger
+	remote netip.AddrPort
+	log    *slog.Logger
 	// anonymous is the log without an identity.
 	anonymous *slog.Logger
 
@@ -123,14 +120,6 @@ func (in *input) Read(p []byte) (int, error) {
 	return in.c.net.Read(p)
 }
 
-// reader is where commands come from.
-func (c *conn) reader() io.Reader {
-	if c.deflated != nil {
-		return c.deflated
-	}
-	return &c.in
-}
-
 // output writes to the client, with a bound on each write.
 type output struct{ c *conn }
 
@@ -163,12 +152,6 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 	if err := c.enc.Release(); err != nil {
 		return 0, err
 	}
-	if c.deflated != nil {
-		c.deflated.release()
-		if c.deflated.pending() {
-			return gotInput, nil
-		}
-	}
 	if c.br != nil {
 		c.dec.Release()
 		readers.Put(c.br)
@@ -198,7 +181,7 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 	case n == 1:
 		c.in.has = true
 		c.br = readers.Get().(*bufio.Reader)
-		c.br.Reset(c.reader())
+		c.br.Reset(&c.in)
 		c.dec.Reset(c.br)
 		return gotInput, nil
 	case !errors.Is(err, os.ErrDeadlineExceeded):
@@ -285,9 +268,6 @@ func (c *conn) close() {
 	if c.br != nil {
 		readers.Put(c.br)
 		c.br = nil
-	}
-	if c.deflated != nil {
-		c.deflated.release()
 	}
 	if c.net != net.Conn(c.nc) {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(5 * time.Second))
