@@ -13,7 +13,7 @@ import (
 func BenchmarkReader(b *testing.B) {
 	var file bytes.Buffer
 	w := NewWriter(&file, nil)
-	text := "Subject: hello\nFrom: a@example.org\n\n" + strings.Repeat("The quick brown fox jumps over the lazy dog, From time to time.\n", 60) + "From now on\n"
+	text := "Subject: hello\nFrom: a@example.org\n\n" + strings.Repeat(strings.Repeat("The quick brown fox jumps over the lazy dog, and so on.\n", 20)+"A word From time to time.\n", 4) + "From now on\n"
 	for file.Len() < 16<<20 {
 		if err := w.Write("a@example.org", when, strings.NewReader(text)); err != nil {
 			b.Fatal(err)
