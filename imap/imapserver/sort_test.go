@@ -219,3 +219,19 @@ C: a5 SEARCH TO "b c@x.test;"
 S: * SEARCH 2
 S: a5 OK searched`)
 }
+
+func FuzzFacts(f *testing.F) {
+	f.Add("Re: [x] =?utf-8?q?Gr=C3=BC?= (fwd)", "1 Jul 2024 10:00:00 +0200 (x)", "<a@b> <\"c\"@d>", "Ann <ann@x.test>")
+	f.Add("[fwd: [fwd: x]]", "", "<@>", "")
+	f.Fuzz(func(t *testing.T, subject, date, references, from string) {
+		facts := newSortFacts(&mimetree.Envelope{Subject: subject, Date: date, References: references, From: mimetree.ParseAddresses(from)})
+		require.LessOrEqual(t, len(facts.references), maxReferences)
+		again := parseFacts(facts.append(nil))
+		require.True(t, facts.date.Unix() == again.date.Unix() && facts.date.IsZero() == again.date.IsZero())
+		facts.date, again.date = time.Time{}, time.Time{}
+		require.Equal(t, facts, again)
+		base, _ := baseSubject(subject)
+		twice, _ := baseSubject(base)
+		require.Equal(t, base, twice, "a base subject is its own")
+	})
+}
