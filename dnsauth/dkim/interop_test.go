@@ -24,6 +24,7 @@ import (
 // peer is another implementation, run as a program of its own.
 type peer struct {
 	differs []string                                                               // messages of which it sees the simple body differently
+	refuses []string                                                               // messages that it does not take at all
 	verify  func(t *testing.T, msg []byte) bool                                    // nil if it can't
 	sign    func(t *testing.T, msg []byte, canon dkim.Canonicalization) (b []byte) // the signed message
 }
@@ -56,7 +57,7 @@ const dkimpySign = `
 import sys, dkim
 msg = sys.stdin.buffer.read()
 c = sys.argv[2].encode()
-sys.stdout.buffer.write(dkim.sign(msg, b"s", b"example.org", open(sys.argv[1], "rb").read(), canonicalize=(c, c), include_headers=[b"from", b"subject", b"to", b"comments"]) + msg)`
+sys.stdout.buffer.write(dkim.sign(msg, b"s", b"example.org", open(sys.argv[1], "rb").read(), canonicalize=(c, c), include_headers=[b"from", b"subject", b"to"]) + msg)`
 
 const perlVerify = `
 use Mail::DKIM::Verifier; use Net::DNS;
@@ -78,16 +79,22 @@ func (i *interop) peers(t *testing.T) map[string]func(t *testing.T) peer {
 	require.NoError(t, err)
 	return map[string]func(t *testing.T) peer{
 		"dkimpy": func(t *testing.T) peer {
-			if exec.Command("python3", "-c", "import dkim").Run() != nil {
+			python := "python3"
+			if exec.Command(python, "-c", "import dkim").Run() != nil {
+				python = "/usr/bin/python3" // Debian's, where another one comes first
+			}
+			if exec.Command(python, "-c", "import dkim").Run() != nil {
 				t.Skip("python3-dkim is not installed")
 			}
 			return peer{
+				// The last it takes, with a bare LF for a line end.
+				refuses: []string{"not a field", "space before :", "bare CR and LF"},
 				verify: func(t *testing.T, msg []byte) bool {
-					_, err := run(t, msg, "python3", "-c", dkimpyVerify, i.record)
+					_, err := run(t, msg, python, "-c", dkimpyVerify, i.record)
 					return err == nil
 				},
 				sign: func(t *testing.T, msg []byte, c dkim.Canonicalization) []byte {
-					out, err := run(t, msg, "python3", "-c", dkimpySign, i.keyFile, string(c))
+					out, err := run(t, msg, python, "-c", dkimpySign, i.keyFile, string(c))
 					require.NoError(t, err)
 					return out
 				},
@@ -112,18 +119,6 @@ func (i *interop) peers(t *testing.T) map[string]func(t *testing.T) peer {
 				},
 			}
 		},
-		"opendkim": func(t *testing.T) peer {
-			tool, err := exec.LookPath("opendkim-testmsg")
-			if err != nil {
-				t.Skip("opendkim-tools is not installed")
-			}
-			// It looks keys up by the system's name server only, so it can but sign.
-			return peer{sign: func(t *testing.T, msg []byte, _ dkim.Canonicalization) []byte {
-				out, err := run(t, msg, tool, "-C", "-d", "example.org", "-s", "s", "-k", i.keyFile)
-				require.NoError(t, err)
-				return out
-			}}
-		},
 	}
 }
 
@@ -147,7 +142,7 @@ func TestInterop(t *testing.T) {
 			p := start(t)
 			for name, msg := range awkward {
 				for _, c := range []dkim.Canonicalization{dkim.Simple, dkim.Relaxed} {
-					if c == dkim.Simple && slices.Contains(p.differs, name) {
+					if c == dkim.Simple && slices.Contains(p.differs, name) || slices.Contains(p.refuses, name) {
 						continue
 					}
 					if p.verify != nil {

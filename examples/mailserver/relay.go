@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
+	"path/filepath"
 
+	"github.com/mailblocks/mailblocks/dnsauth/dane"
 	"github.com/mailblocks/mailblocks/dnsauth/dkim"
+	"github.com/mailblocks/mailblocks/dnsauth/mtasts"
+	"github.com/mailblocks/mailblocks/dnsauth/resolver"
 	"github.com/mailblocks/mailblocks/queue"
 	"github.com/mailblocks/mailblocks/queue/relay"
 	"github.com/mailblocks/mailblocks/smtp"
@@ -22,10 +27,40 @@ func (s *server) newRelay() *relay.Transport {
 		AllowLoopback: s.cfg.dns != "",
 		Prepare:       s.sign,
 	}
+	policies := &mtasts.Client{Resolver: s.resolver, Store: mtasts.Dir(filepath.Join(s.cfg.data, "mta-sts"))}
+	t.Security = func(ctx context.Context, domain string, mx resolver.MX, secure bool) (relay.Security, error) {
+		return security(ctx, s.resolver, policies, domain, mx, secure)
+	}
 	if s.cfg.smarthost != "" {
 		t.Smarthost = func(string) *relay.Smarthost { return &relay.Smarthost{Addr: s.cfg.smarthost} }
 	}
 	return t
+}
+
+// security says what TLS must be like with a host: as its TLSA records say where DNSSEC vouches
+// for them (DANE, RFC 7672), else as the domain's MTA-STS policy says (RFC 8461), else as it comes.
+func security(ctx context.Context, r resolver.Resolver, policies *mtasts.Client, domain string, mx resolver.MX, secure bool) (relay.Security, error) {
+	if secure {
+		set, err := dane.Lookup(ctx, r, mx.Host, 25, domain)
+		if err != nil {
+			slog.Warn("host passed over: its TLSA records cannot be had", slog.String("host", mx.Host), slog.Any("err", err))
+			return relay.Security{Level: relay.Refused}, nil
+		}
+		if set.Status != dane.Absent {
+			return relay.Security{Level: relay.Encrypted, Config: set.Config(nil)}, nil
+		}
+	}
+	found, err := policies.Policy(ctx, domain)
+	if err != nil {
+		return relay.Security{}, err
+	}
+	if p := found.Policy; p != nil && p.Mode == mtasts.Enforce {
+		if !p.Matches(mx.Host) {
+			return relay.Security{Level: relay.Refused}, nil
+		}
+		return relay.Security{Level: relay.Verified}, nil
+	}
+	return relay.Security{}, nil
 }
 
 // sign puts DKIM signatures before a message that leaves: those of its sender's domain, or,

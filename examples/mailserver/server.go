@@ -55,8 +55,10 @@ type server struct {
 }
 
 func newServer(cfg *config) (_ *server, err error) {
-	if err := atomicfile.MkdirAll(cfg.data, 0o700); err != nil {
-		return nil, err
+	for _, dir := range []string{cfg.data, filepath.Join(cfg.data, "mta-sts")} {
+		if err := atomicfile.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	s := &server{cfg: cfg, metrics: newMetrics(), listeners: make(map[string]net.Listener)}
 	defer func() {
