@@ -45,7 +45,8 @@ type Outgoing struct {
 // Append locks the file at path, made where there is none, and appends the messages: all or
 // none. When it returns nil they survive a power cut. When it fails, or the process or
 // the machine does, the file is as it was: at once, or as soon as LockFile or Append is called
-// again. A last line without LF, as a crash of another program leaves it, gets one first.
+// again; but for a torn message that has what looks like a separator in it, in a dialect that
+// does not quote it: see the top of this file. A last line without LF, as a crash of another program leaves it, gets one first.
 func Append(ctx context.Context, path string, lock *LockOptions, opts *WriterOptions, msgs ...Outgoing) error {
 	l, err := LockFile(ctx, path, lock)
 	if err != nil {

@@ -5,7 +5,8 @@
 // from looking like a separator, and [Detect] tells them apart. Its memory does not grow with
 // the file. [Writer] writes them; what it writes as mboxrd comes back octet by octet, whatever
 // it is. [Lock] and [Append] let several programs share the file: Append either adds its
-// messages whole and durably, or leaves the file as it was, also after a crash.
+// messages whole and durably, or leaves the file as it was, also after a crash (with one exception,
+// named there).
 //
 //	file      = *( separator message LF )         the LF is the separator's, not the message's
 //	separator = "From " [ sender ] SP date LF     sender: one word, or a quoted local part
