@@ -20,6 +20,7 @@ type Error struct {
 	Text    string // the rest of the line
 }
 
+// Error implements error.
 func (e *Error) Error() string {
 	if e.Code != "" {
 		return fmt.Sprintf("pop3: %s: [%s] %s", e.Command, e.Code, e.Text)

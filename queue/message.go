@@ -148,6 +148,7 @@ const (
 	StatusFailed           // refused for good, or given up
 )
 
+// String returns the name, as logs and lists show it.
 func (s Status) String() string {
 	switch s {
 	case StatusPending:

@@ -17,6 +17,7 @@ const (
 	ReportSuccess
 )
 
+// String returns the name, as logs and lists show it.
 func (k ReportKind) String() string {
 	switch k {
 	case ReportFailure:

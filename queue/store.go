@@ -174,6 +174,7 @@ const (
 	ItemDone              // its recipients are settled, others of the message are not
 )
 
+// String returns the name, as logs and lists show it.
 func (s ItemState) String() string {
 	switch s {
 	case ItemWaiting:
@@ -221,6 +222,7 @@ const (
 	OpRemove                // delete it, without a report
 )
 
+// String returns the name, as logs and lists show it.
 func (o Op) String() string {
 	names := [...]string{"", "hold", "release", "kick", "reroute", "expire", "remove"}
 	if int(o) < len(names) {

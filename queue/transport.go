@@ -87,6 +87,7 @@ const (
 	Deferred
 )
 
+// String returns the name, as logs and lists show it.
 func (r Result) String() string {
 	switch r {
 	case Temporary:

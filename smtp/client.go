@@ -88,6 +88,7 @@ type ConnError struct {
 	Err   error
 }
 
+// Error implements error.
 func (e *ConnError) Error() string {
 	return "smtp: " + string(e.Phase) + " " + e.Host + ": " + e.Err.Error()
 }
@@ -101,6 +102,7 @@ type ExtensionError struct {
 	Extension string // its EHLO keyword, such as "SMTPUTF8"
 }
 
+// Error implements error.
 func (e *ExtensionError) Error() string { return "smtp: server does not offer " + e.Extension }
 
 // Reply formats e as the reply a gateway gives for it.

@@ -47,6 +47,7 @@ type CheckError struct {
 	Err   error
 }
 
+// Error implements error.
 func (e *CheckError) Error() string { return "spam: check " + e.Check + ": " + e.Err.Error() }
 
 // Unwrap returns the check's own error.

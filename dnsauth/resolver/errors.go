@@ -29,6 +29,7 @@ type Error struct {
 	Err    error  // what errors.Is looks at
 }
 
+// Error implements error.
 func (e *Error) Error() string {
 	s := fmt.Sprintf("resolver: %s %s: %v", e.Name, dns.Type(e.Type), e.Err)
 	if e.Server != "" {

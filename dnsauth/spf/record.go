@@ -52,6 +52,7 @@ type SyntaxError struct {
 	Reason string
 }
 
+// Error implements error.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("spf: term %q: %s", e.Term, e.Reason) }
 
 // IsRecord reports whether a TXT record's text begins with the version section
