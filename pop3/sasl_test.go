@@ -1,0 +1,82 @@
+package pop3_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"testing"
+
+	"github.com/emersion/go-sasl"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/xdg-go/scram"
+
+	"github.com/mailblocks/mailblocks/internal/testcert"
+	"github.com/mailblocks/mailblocks/pop3"
+	"github.com/mailblocks/mailblocks/smtp/saslauth"
+)
+
+// scramClient is SCRAM for a Client.
+type scramClient struct {
+	name string
+	conv *scram.ClientConversation
+}
+
+func (s *scramClient) Start() (string, []byte, error) {
+	first, err := s.conv.Step("")
+	return s.name, []byte(first), err
+}
+
+func (s *scramClient) Next(challenge []byte) ([]byte, error) {
+	next, err := s.conv.Step(string(challenge))
+	return []byte(next), err
+}
+
+// The mechanisms of saslauth, each through a whole session.
+func TestMechanisms(t *testing.T) {
+	auth, err := saslauth.Static(map[string]string{"alice": "secret"})
+	require.NoError(t, err)
+	auth.ScramSHA1 = true
+	auth.Token = func(_ context.Context, user, token string) (string, error) {
+		if user == "alice" && token == "token" {
+			return user, nil
+		}
+		return "", saslauth.ErrCredentials
+	}
+	auth.External = func(_ context.Context, cert *x509.Certificate) (string, error) { return cert.Subject.CommonName, nil }
+	clientCert, clients, err := testcert.New("alice")
+	require.NoError(t, err)
+	h := start(t, func(s *pop3.Server) {
+		s.Authenticator, s.AllowInsecureAuth = auth, false
+		s.TLSConfig.ClientAuth, s.TLSConfig.ClientCAs = tls.VerifyClientCertIfGiven, clients
+	}, "a\r\n")
+	h.client.Certificates = []tls.Certificate{clientCert}
+
+	newScram := func(name string, hash scram.HashGeneratorFcn, password string) sasl.Client {
+		c, err := hash.NewClient("alice", password, "")
+		require.NoError(t, err)
+		return &scramClient{name, c.NewConversation()}
+	}
+	for name, mech := range map[string]struct{ good, bad sasl.Client }{
+		"PLAIN":         {sasl.NewPlainClient("", "alice", "secret"), sasl.NewPlainClient("", "alice", "x")},
+		"LOGIN":         {sasl.NewLoginClient("alice", "secret"), sasl.NewLoginClient("alice", "x")},
+		"SCRAM-SHA-1":   {newScram("SCRAM-SHA-1", scram.SHA1, "secret"), newScram("SCRAM-SHA-1", scram.SHA1, "x")},
+		"SCRAM-SHA-256": {newScram("SCRAM-SHA-256", scram.SHA256, "secret"), newScram("SCRAM-SHA-256", scram.SHA256, "x")},
+		"OAUTHBEARER": {sasl.NewOAuthBearerClient(&sasl.OAuthBearerOptions{Username: "alice", Token: "token"}),
+			sasl.NewOAuthBearerClient(&sasl.OAuthBearerOptions{Username: "alice", Token: "x"})},
+		"EXTERNAL": {sasl.NewExternalClient(""), sasl.NewExternalClient("mallory")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := h.connect(pop3.ClientOptions{})
+			caps, err := c.Capabilities(t.Context())
+			require.NoError(t, err)
+			assert.Contains(t, caps["SASL"], name)
+			require.NoError(t, c.Auth(t.Context(), mech.good))
+			require.NoError(t, c.Noop(t.Context()))
+			require.NoError(t, c.Quit(t.Context()))
+			for h.again() {
+			}
+			assert.Error(t, h.connect(pop3.ClientOptions{}).Auth(t.Context(), mech.bad))
+		})
+	}
+}
