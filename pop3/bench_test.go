@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/internal/peertest"
 	"github.com/mailblocks/mailblocks/maildir"
 	"github.com/mailblocks/mailblocks/pop3"
 	"github.com/mailblocks/mailblocks/pop3/maildrop"
@@ -48,7 +49,7 @@ func BenchmarkRetrieve(b *testing.B) {
 			}), "wonder land"
 		},
 		"dovecot": func() (string, string) {
-			addr, _ := startDovecot(b, mails)
+			addr, _ := peertest.Dovecot(b, "pop3", mails)
 			return addr, "secret"
 		},
 	}

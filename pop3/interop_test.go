@@ -1,8 +1,6 @@
 package pop3_test
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,33 +18,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mailblocks/mailblocks/internal/peertest"
 	"github.com/mailblocks/mailblocks/internal/shared"
 	"github.com/mailblocks/mailblocks/internal/testcert"
 	"github.com/mailblocks/mailblocks/pop3"
 )
-
-// realMail returns n messages of the corpora, with CRLF line ends and a first line each by
-// which it is found again.
-func realMail(t *testing.T, n int) []string {
-	f, err := os.Open(shared.Path(t, "corpora", "spam", "classic-dev.tar.gz"))
-	require.NoError(t, err)
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	require.NoError(t, err)
-	var mails []string
-	for tr := tar.NewReader(z); len(mails) < n; {
-		h, err := tr.Next()
-		require.NoError(t, err)
-		if !strings.HasSuffix(h.Name, ".eml") {
-			continue
-		}
-		b, err := io.ReadAll(tr)
-		require.NoError(t, err)
-		text := strings.NewReplacer("\r\n", "\n", "\r", "\n", "\x00", "?").Replace(string(b))
-		mails = append(mails, fmt.Sprintf("X-Test: %d\r\n", len(mails))+strings.ReplaceAll(strings.TrimRight(text, "\n")+"\n", "\n", "\r\n"))
-	}
-	return mails
-}
 
 // peer is a server with mail that other programs fetch.
 type peerHarness struct {
@@ -172,7 +148,7 @@ func withoutHeaders(texts []string) []string {
 
 // A thousand real messages, fetched by programs that others wrote, octet for octet.
 func TestPeers(t *testing.T) {
-	realMail := realMail(t, 1000)
+	realMail := shared.Mail(t, "classic-dev", 1000)
 	mails := realMail
 	maildir := func(t *testing.T) string {
 		dir := t.TempDir()
@@ -324,109 +300,13 @@ push "<tag-pattern>~A<enter><tag-prefix><copy-message>=out<enter><exit>"
 	})
 }
 
-// startDovecot starts a Dovecot of its own with these messages in alice's Maildir; her
-// password is "secret".
-func startDovecot(t testing.TB, mails []string) (addr string, trust *tls.Config) {
-	dovecot, err := exec.LookPath("dovecot")
-	if err != nil {
-		shared.Missing(t, "dovecot")
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("Dovecot wants to be started by root")
-	}
-	dir, err := os.MkdirTemp("", "dovecot") // a short path: it holds unix sockets
-	require.NoError(t, err)
-	require.NoError(t, os.Chmod(dir, 0o755))
-	for _, sub := range []string{"run", "mail/new", "mail/cur", "mail/tmp"} {
-		require.NoError(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
-	}
-	for i, m := range mails {
-		path := filepath.Join(dir, "mail", "new", fmt.Sprintf("%d.M%dP1.h", 1700000000+i, i))
-		require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(m, "\r\n", "\n")), 0o666))
-	}
-	out, err := exec.Command("chown", "-R", "nobody", filepath.Join(dir, "mail")).CombinedOutput()
-	require.NoError(t, err, string(out))
-	certPEM, keyPEM, err := testcert.PEM("127.0.0.1")
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "cert.pem"), certPEM, 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "key.pem"), keyPEM, 0o600))
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr = free.Addr().String()
-	free.Close()
-	_, portNumber, err := net.SplitHostPort(addr)
-	require.NoError(t, err)
-	config := filepath.Join(dir, "dovecot.conf")
-	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, dovecotConfig, dir, portNumber), 0o644))
-	cmd := exec.Command(dovecot, "-F", "-c", config)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-		if t.Failed() {
-			b, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Logf("%s", b)
-		}
-		os.RemoveAll(dir)
-	})
-	for try := 0; ; try++ {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-			break
-		}
-		require.Less(t, try, 200, "%v", err)
-		<-time.After(50 * time.Millisecond)
-	}
-	pool := x509.NewCertPool()
-	require.True(t, pool.AppendCertsFromPEM(certPEM))
-	return addr, &tls.Config{RootCAs: pool}
-}
-
-const dovecotConfig = `
-base_dir = %[1]s/run
-log_path = %[1]s/log
-protocols = pop3
-listen = 127.0.0.1
-ssl = yes
-ssl_cert = <%[1]s/cert.pem
-ssl_key = <%[1]s/key.pem
-disable_plaintext_auth = no
-auth_mechanisms = plain login
-default_internal_user = nobody
-default_login_user = nobody
-first_valid_uid = 1
-mail_location = maildir:%[1]s/mail
-service pop3-login {
-  chroot =
-  inet_listener pop3 {
-    port = %[2]s
-  }
-  inet_listener pop3s {
-    port = 0
-  }
-}
-service anvil {
-  chroot =
-}
-service stats {
-  chroot =
-}
-passdb {
-  driver = static
-  args = password=secret
-}
-userdb {
-  driver = static
-  args = uid=nobody gid=nogroup home=%[1]s
-}
-`
-
 // Our client fetches from Debian's Dovecot what there is, octet for octet.
 func TestClientWithDovecot(t *testing.T) {
-	mails := realMail(t, 1000)
-	addr, trust := startDovecot(t, mails)
-	c, err := pop3.Dial(t.Context(), addr, &pop3.ClientOptions{TLS: trust})
+	mails := shared.Mail(t, "classic-dev", 1000)
+	addr, certPEM := peertest.Dovecot(t, "pop3", mails)
+	trust := x509.NewCertPool()
+	require.True(t, trust.AppendCertsFromPEM(certPEM))
+	c, err := pop3.Dial(t.Context(), addr, &pop3.ClientOptions{TLS: &tls.Config{RootCAs: trust}})
 	require.NoError(t, err)
 	defer c.Close()
 	require.NoError(t, c.Login(t.Context(), "alice", "secret"))
@@ -462,7 +342,7 @@ func TestClientWithCourier(t *testing.T) {
 	if _, err := os.Stat(courier); err != nil {
 		t.Skip("courierpop3d is not here")
 	}
-	mails := realMail(t, 1000)
+	mails := shared.Mail(t, "classic-dev", 1000)
 	dir := t.TempDir()
 	for _, sub := range []string{"new", "cur", "tmp"} {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o700))

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -50,35 +48,9 @@ func (p *process) mta() *smtp.Client {
 	return c
 }
 
-// realMail returns n messages of the corpora, with CRLF line ends.
-func realMail(t *testing.T, n int) []string {
-	f, err := os.Open(shared.Path(t, "corpora", "spam", "classic-dev.tar.gz"))
-	require.NoError(t, err)
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	require.NoError(t, err)
-	var mails []string
-	for tr := tar.NewReader(z); len(mails) < n; {
-		h, err := tr.Next()
-		require.NoError(t, err)
-		if !strings.HasSuffix(h.Name, ".eml") {
-			continue
-		}
-		b := []byte(readAll(t, tr))
-		b = bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
-		text := strings.ReplaceAll(string(b), "\n", "\r\n")
-		if !strings.HasSuffix(text, "\r\n") {
-			text += "\r\n"
-		}
-		// The first line of each is its own, so that it is found again.
-		mails = append(mails, fmt.Sprintf("X-Test: %d\r\n", len(mails))+text)
-	}
-	return mails
-}
-
 // A thousand real messages go in by SMTP and come out by IMAP as they are.
 func TestRealMail(t *testing.T) {
-	mails := realMail(t, 1000)
+	mails := shared.Mail(t, "classic-dev", 1000)
 	p := start(t, t.TempDir(), append(everywhere(), "-user", alice+":"+alicePassword, "-no-dnsauth", "-no-spam", "-log-level", "warn")...)
 	c := p.mta()
 	for _, m := range mails {

@@ -10,8 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,90 +19,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mailblocks/mailblocks/internal/peertest"
 	"github.com/mailblocks/mailblocks/internal/shared"
 )
-
-const dovecotConfig = `
-base_dir = %[1]s/run
-log_path = %[1]s/log
-protocols = imap
-listen = 127.0.0.1
-ssl = no
-disable_plaintext_auth = no
-auth_mechanisms = plain login
-default_internal_user = nobody
-default_login_user = nobody
-first_valid_uid = 1
-mail_location = maildir:%[1]s/mail
-mail_max_userip_connections = 100
-passdb {
-  driver = static
-  args = password=secret
-}
-userdb {
-  driver = static
-  args = uid=nobody gid=nogroup home=%[1]s
-}
-service anvil {
-  chroot =
-}
-service imap-login {
-  chroot =
-  inet_listener imap {
-    port = %[2]s
-  }
-  inet_listener imaps {
-    port = 0
-  }
-}
-`
-
-// startDovecot starts Debian's Dovecot on loopback with one empty mailbox.
-func startDovecot(t *testing.T) (addr string) {
-	dovecot, err := exec.LookPath("dovecot")
-	if err != nil {
-		shared.Missing(t, "dovecot")
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("Dovecot wants to be started by root")
-	}
-	dir, err := os.MkdirTemp("", "dovecot") // a short path: it holds unix sockets
-	require.NoError(t, err)
-	require.NoError(t, os.Chmod(dir, 0o755))
-	for _, sub := range []string{"run", "mail/new", "mail/cur", "mail/tmp"} {
-		require.NoError(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
-	}
-	out, err := exec.Command("chown", "-R", "nobody:nogroup", filepath.Join(dir, "mail")).CombinedOutput()
-	require.NoError(t, err, string(out))
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr = free.Addr().String()
-	free.Close()
-	_, port, err := net.SplitHostPort(addr)
-	require.NoError(t, err)
-	config := filepath.Join(dir, "dovecot.conf")
-	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, dovecotConfig, dir, port), 0o644))
-	cmd := exec.Command(dovecot, "-F", "-c", config)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-		if t.Failed() {
-			b, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Logf("%.3000s", b)
-		}
-		os.RemoveAll(dir)
-	})
-	for try := 0; ; try++ {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-			return addr
-		}
-		require.Less(t, try, 200, "%v", err)
-		<-time.After(50 * time.Millisecond)
-	}
-}
 
 // rawClient sends commands and parses what comes, strings in one form whatever the server
 // chose to send them as.
@@ -224,7 +141,8 @@ func corpusMail(t *testing.T, archive string, count int) (mails [][]byte) {
 func TestAsDovecot(t *testing.T) {
 	mails := append(corpusMail(t, "modern-dev.tar.gz", 150), corpusMail(t, "classic-dev.tar.gz", 350)...)
 	ts := newServer(t, func(s *Server) { s.CacheBytes = 256 << 20 })
-	theirs := rawSession(t, startDovecot(t))
+	addr, _ := peertest.Dovecot(t, "imap", nil)
+	theirs := rawSession(t, addr)
 	ours := rawSession(t, ts.addr)
 	for _, c := range []*rawClient{theirs, ours} {
 		for i, m := range mails {
