@@ -273,6 +273,11 @@ var (
 // authenticate runs a SASL exchange. With LOGIN there is nothing to exchange: what the
 // mechanism asks further is a failure.
 func (c *conn) authenticate(ctx context.Context, command, mech string, initial []byte) reply {
+	limit := orDefault(c.server.MaxAuthFailuresPerAddress, 30)
+	if c.server.failures.Blocked(c.remote.Addr(), limit, time.Now()) {
+		c.log.LogAttrs(ctx, slog.LevelWarn, "login refused", slog.String("err", "too many failed logins from this address"))
+		return no("UNAVAILABLE", "too many failed logins, try later")
+	}
 	identity, err := c.exchange(ctx, command == "LOGIN", mech, initial)
 	if t := c.server.Trace; t != nil && t.Login != nil {
 		t.Login(ctx, c.remote, mech, identity, err)
@@ -283,7 +288,10 @@ func (c *conn) authenticate(ctx context.Context, command, mech string, initial [
 		return broken(lost.err)
 	case errors.Is(err, errCancelled), errors.Is(err, errNotBase64):
 		return bad("%v", err)
+	case isTemporary(err):
+		return reply{status: "NO", code: "UNAVAILABLE", text: "credentials cannot be checked now", cause: err}
 	case err != nil:
+		c.server.failures.Add(c.remote.Addr(), time.Now())
 		c.log.LogAttrs(ctx, slog.LevelInfo, "login failed", slog.String("mech", mech), slog.Any("err", err))
 		r := no("AUTHENTICATIONFAILED", "authentication failed")
 		if c.failedLogins++; c.failedLogins >= max(orDefault(c.server.MaxErrors, 20)/4, 1) {
@@ -301,6 +309,12 @@ func (c *conn) authenticate(ctx context.Context, command, mech string, initial [
 	c.log = c.anonymous.With(slog.String("identity", identity))
 	c.log.LogAttrs(ctx, slog.LevelInfo, "logged in", slog.String("mech", mech))
 	return reply{status: "OK", code: "CAPABILITY " + strings.Join(c.capabilities(), " "), text: "logged in"}
+}
+
+// isTemporary reports whether an Authenticator's error is its own trouble.
+func isTemporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
 }
 
 // lostConn is the connection's error in an exchange.

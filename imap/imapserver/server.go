@@ -16,6 +16,7 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/internal/authfail"
 	"github.com/mailblocks/mailblocks/internal/netserve"
 )
 
@@ -32,6 +33,8 @@ type Authenticator interface {
 	// Start begins an exchange of a mechanism that Mechanisms named. The sasl.Server
 	// calls done with the authorization identity once it is proved, before it reports
 	// that the exchange is done; an error that done returns must end it as a failure.
+	// An error with a method Temporary() bool that says true is our own trouble (UNAVAILABLE),
+	// any other a wrong credential.
 	Start(ctx context.Context, mech string, remote netip.AddrPort, tls *tls.ConnectionState, done func(identity string) error) (sasl.Server, error)
 }
 
@@ -68,6 +71,9 @@ type Server struct {
 	// MaxErrors is how many commands may be BAD, and how many logins may fail, before a
 	// session is ended. Zero means 20 and a quarter of it for logins.
 	MaxErrors int
+	// MaxAuthFailuresPerAddress is how many logins may fail from an address within ten minutes
+	// before it is refused any more. Zero means 30; negative means no limit.
+	MaxAuthFailuresPerAddress int
 	// IdleTimeout ends a session that sends nothing. Zero means 30 minutes, the least
 	// that RFC 9051, 5.4 allows.
 	IdleTimeout time.Duration
@@ -89,10 +95,11 @@ type Server struct {
 	Logger *slog.Logger // nil: slog.Default()
 	Trace  *Trace       // nil: none
 
-	once  sync.Once
-	net   netserve.Server
-	cache cache
-	boxes atomic.Uint64 // the last box.id given out
+	once     sync.Once
+	net      netserve.Server
+	failures authfail.Counter // of logins
+	cache    cache
+	boxes    atomic.Uint64 // the last box.id given out
 
 	mu        sync.Mutex
 	accounts  map[string]*account

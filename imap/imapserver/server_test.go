@@ -31,6 +31,9 @@ func (a *accounts) Mechanisms(*tls.ConnectionState) []string { return []string{"
 
 func (a *accounts) Start(_ context.Context, mech string, _ netip.AddrPort, _ *tls.ConnectionState, done func(string) error) (sasl.Server, error) {
 	check := func(user, password string) error {
+		if user == "trouble" {
+			return ourTrouble{errors.New("database gone")}
+		}
 		if password != "secret" {
 			return errors.New("wrong password")
 		}
@@ -41,6 +44,10 @@ func (a *accounts) Start(_ context.Context, mech string, _ netip.AddrPort, _ *tl
 	}
 	return sasl.NewPlainServer(func(identity, user, password string) error { return check(user, password) }), nil
 }
+
+type ourTrouble struct{ error }
+
+func (ourTrouble) Temporary() bool { return true }
 
 type loginMechanism struct {
 	check func(user, password string) error
@@ -217,4 +224,19 @@ S~ \* BYE .*
 S~ g OK .*
 S. closed
 `)
+}
+
+func TestGuessingOverManyConnections(t *testing.T) {
+	ts := newServer(t, func(s *Server) { s.MaxAuthFailuresPerAddress = 2 })
+	play := func(script string) {
+		t.Helper()
+		p := ts.player()
+		require.NoError(t, p.Play(t.Name(), "S~ \\* OK .*\n"+script))
+		p.Conn.Close()
+	}
+	play("C: a LOGIN trouble x\nS: a NO [UNAVAILABLE] credentials cannot be checked now\n")
+	for range 2 {
+		play("C: a LOGIN ann x\nS: a NO [AUTHENTICATIONFAILED] authentication failed\n")
+	}
+	play("C: a LOGIN ann secret\nS: a NO [UNAVAILABLE] too many failed logins, try later\n")
 }
