@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/dotlock"
 )
 
 // An arrival is a set of messages, complete and synced in tmp/, that are to come into the
@@ -58,7 +59,7 @@ func (f *folder) arrive(a *arrival) error {
 	if err == nil {
 		// The others' arrivals do not end with our context.
 		ctx := context.WithoutCancel(a.ctx)
-		err = f.locked(ctx, func(l *dotLock) error { return f.commit(ctx, batch) })
+		err = f.locked(ctx, func(l *dotlock.Lock) error { return f.commit(ctx, batch) })
 	}
 	for _, other := range batch {
 		other.done, other.validity = true, f.uids.validity

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/internal/dotlock"
 )
 
 // A message is what is known of one message of a folder. It is never changed once it is in
@@ -33,7 +34,7 @@ type folder struct {
 
 	mu      sync.Mutex // guards all below; held while the dot lock is held
 	refs    int        // under registry.mu
-	self    os.FileInfo
+	self    pin        // its cur/
 	uids    uidList
 	words   keywords
 	index   index
@@ -89,12 +90,16 @@ func openFolder(root, path string, opts *Options) (*folder, error) {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	f := registry.folders[path]
-	if f == nil || !os.SameFile(f.self, info) { // one that was deleted and made again is another
+	if f == nil || !f.self.is(info) { // one that was deleted and made again is another
+		self, err := pinned(filepath.Join(path, "cur"))
+		if err != nil {
+			return nil, err
+		}
 		f = &folder{
 			root:     root,
 			dir:      Dir(path),
 			opts:     opts,
-			self:     info,
+			self:     self,
 			uids:     uidList{path: filepath.Join(path, uidListFile), next: 1},
 			words:    newKeywords(path),
 			index:    index{path: filepath.Join(path, indexFile)},
@@ -110,9 +115,18 @@ func openFolder(root, path string, opts *Options) (*folder, error) {
 
 func closeFolder(f *folder) {
 	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	if f.refs--; f.refs == 0 && registry.folders[string(f.dir)] == f {
+	f.refs--
+	last := f.refs == 0
+	if last && registry.folders[string(f.dir)] == f {
 		delete(registry.folders, string(f.dir))
+	}
+	registry.mu.Unlock()
+	if last {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.self.release()
+		f.uids.file.release()
+		f.index.file.release()
 	}
 }
 
@@ -123,7 +137,8 @@ func (f *folder) forget() {
 	f.missed = make(map[imap.UID]int)
 	f.msgs, f.gone, f.highest = nil, nil, 0
 	f.count = counts{keywords: make(map[string]int)}
-	f.uids.info, f.index.info = nil, nil
+	f.uids.file.release()
+	f.index.file.release()
 	for i := range f.scans {
 		f.scans[i].stale = true
 	}
@@ -132,7 +147,7 @@ func (f *folder) forget() {
 // alive returns ErrNoMailbox when the folder was deleted or renamed.
 func (f *folder) alive() error {
 	info, err := os.Stat(filepath.Join(string(f.dir), "cur"))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, f.self) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !f.self.is(info) {
 		return imap.ErrNoMailbox
 	}
 	return err
@@ -140,7 +155,7 @@ func (f *folder) alive() error {
 
 // current reports whether nothing on disk changed since the view was made of it.
 func (f *folder) current() bool {
-	if f.uids.info == nil || f.index.info == nil {
+	if f.uids.file.info == nil || f.index.file.info == nil {
 		return false
 	}
 	for i := range f.scans {
@@ -148,11 +163,11 @@ func (f *folder) current() bool {
 			return false
 		}
 	}
-	same := func(path string, old os.FileInfo) bool {
+	same := func(path string, old pin) bool {
 		info, err := os.Stat(path)
-		return err == nil && os.SameFile(info, old) && info.Size() == old.Size()
+		return err == nil && old.is(info) && info.Size() == old.info.Size()
 	}
-	return same(f.uids.path, f.uids.info) && same(f.index.path, f.index.info)
+	return same(f.uids.path, f.uids.file) && same(f.index.path, f.index.file)
 }
 
 // refresh brings the view up to what is on disk. f.mu is held.
@@ -163,11 +178,11 @@ func (f *folder) refresh(ctx context.Context) error {
 	if f.current() {
 		return nil
 	}
-	return f.locked(ctx, func(l *dotLock) error { return f.sync(ctx, l) })
+	return f.locked(ctx, func(l *dotlock.Lock) error { return f.sync(ctx, l) })
 }
 
 // locked runs do with the UID list's lock held. f.mu is held.
-func (f *folder) locked(ctx context.Context, do func(l *dotLock) error) error {
+func (f *folder) locked(ctx context.Context, do func(l *dotlock.Lock) error) error {
 	lock, err := lockFile(ctx, f.uids.path)
 	if err != nil {
 		if aerr := f.alive(); aerr != nil {
@@ -175,14 +190,14 @@ func (f *folder) locked(ctx context.Context, do func(l *dotLock) error) error {
 		}
 		return err
 	}
-	defer lock.unlock()
+	defer lock.Unlock()
 	return do(lock)
 }
 
 // sync takes in what other processes wrote, then what the folder's files show that nobody
 // wrote down: new messages get UIDs, changed flags and missing files a mod-sequence. Both
 // locks are held.
-func (f *folder) sync(ctx context.Context, l *dotLock) error {
+func (f *folder) sync(ctx context.Context, l *dotlock.Lock) error {
 	before := f.highest
 	if err := f.readLists(ctx); err != nil {
 		return err
@@ -210,7 +225,7 @@ func (f *folder) readLists(ctx context.Context) error {
 		err := f.uids.refresh(func() { f.forget(); whole = true }, func(r uidRecord) { f.lines[r.base] = r })
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			f.uids.info = nil // written anew from what we know
+			f.uids.file.release() // written anew from what we know
 		case err != nil:
 			return err
 		}
@@ -422,7 +437,7 @@ func (f *folder) putGone(uid imap.UID, modSeq imap.ModSeq) {
 func (f *folder) flush() {
 	if err := f.index.flush(); err != nil {
 		f.opts.logger().Warn("maildir index not written", "dir", string(f.dir), "err", err)
-		f.index.info = nil
+		f.index.file.release()
 		return
 	}
 	if f.index.records > 1000+4*(len(f.msgs)+len(f.gone)) {

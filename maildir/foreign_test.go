@@ -278,6 +278,90 @@ func TestTornTails(t *testing.T) {
 	}
 }
 
+// A file system gives the number of a removed file or folder to the next one made: a mailbox
+// that was deleted and made again is another one all the same, and so is a list that was
+// written anew.
+func TestReusedInodes(t *testing.T) {
+	tr := newTree(t)
+	store, err := Open(tr.root, nil)
+	require.NoError(t, err)
+	seen := make(map[uint32]bool)
+	for range 200 {
+		require.NoError(t, store.Create(tr.ctx, "Work", nil))
+		box, err := store.Open(tr.ctx, "Work")
+		require.NoError(t, err)
+		state, err := box.State(tr.ctx)
+		require.NoError(t, err)
+		require.False(t, seen[state.UIDValidity], "UIDVALIDITY %d was given out before", state.UIDValidity)
+		seen[state.UIDValidity] = true
+		require.NoError(t, store.Delete(tr.ctx, "Work"))
+		require.NoError(t, store.Create(tr.ctx, "Work", nil))
+		_, err = box.State(tr.ctx)
+		require.ErrorIs(t, err, imap.ErrNoMailbox)
+		again, err := store.Open(tr.ctx, "Work")
+		require.NoError(t, err)
+		state, err = again.State(tr.ctx)
+		require.NoError(t, err)
+		require.False(t, seen[state.UIDValidity], "UIDVALIDITY %d was given out before", state.UIDValidity)
+		seen[state.UIDValidity] = true
+		require.NoError(t, again.Close())
+		require.NoError(t, box.Close())
+		require.NoError(t, store.Delete(tr.ctx, "Work"))
+	}
+}
+
+// What a folder holds open while it is open is closed with it.
+func TestDescriptors(t *testing.T) {
+	count := func() int {
+		open, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("descriptors are counted in /proc")
+		}
+		return len(open)
+	}
+	tr := newTree(t)
+	store, err := Open(tr.root, nil)
+	require.NoError(t, err)
+	before := count()
+	for i := range 50 {
+		name := fmt.Sprint("box", i)
+		require.NoError(t, store.Create(tr.ctx, name, nil))
+		box, err := store.Open(tr.ctx, name)
+		require.NoError(t, err)
+		_, err = box.Append(tr.ctx, []imap.NewMessage{{Body: strings.NewReader("x\r\n")}})
+		require.NoError(t, err)
+		_, err = box.Copy(tr.ctx, imap.AllUIDs, imap.Inbox, true)
+		require.NoError(t, err)
+		if i%2 == 0 {
+			require.NoError(t, store.Delete(tr.ctx, name))
+		}
+		require.NoError(t, box.Close())
+	}
+	assert.Less(t, count()-before, 10)
+}
+
+// The UID list is replaced twice between two looks, by one that is as long.
+func TestReplacedList(t *testing.T) {
+	tr := newTree(t)
+	tr.write("cur/1700000000.M1P1.h:2,", "x\n")
+	for i := range 100 {
+		list := func(validity, uid int) {
+			path := filepath.Join(tr.root, uidListFile)
+			require.NoError(t, os.Remove(path))
+			tr.write(uidListFile, fmt.Sprintf("3 V%d N900 G781c253a9e34026b6657000083ecc375\n%d :1700000000.M1P1.h\n", validity, uid))
+		}
+		box := tr.open(imap.Inbox)
+		require.Len(t, tr.list(box), 1)
+		list(100+i, 100+i)
+		list(500+i, 500+i)
+		state, err := box.State(tr.ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, 500+i, state.UIDValidity)
+		require.Equal(t, []string{fmt.Sprintf("%d ()", 500+i)}, tr.list(box))
+		box.Close()
+	}
+}
+
 func TestFolderNames(t *testing.T) {
 	tr := newTree(t)
 	for _, dir := range []string{".Work.Sub", ".Entw&APw-rfe", ".日本", "..bad", ".nocur"} {

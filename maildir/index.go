@@ -58,7 +58,7 @@ type index struct {
 	path     string
 	validity uint32
 	floor    imap.ModSeq
-	info     os.FileInfo
+	file     pin
 	read     int64 // octets taken in: whole records
 	records  int
 	names    []string // of keywords, by number
@@ -68,9 +68,10 @@ type index struct {
 // refresh reads what is new in the file. When it is another one than before, or unusable,
 // it starts over, calling reset first. A missing file is an empty one.
 func (x *index) refresh(reset func(), message func(entry), gone func(goneEntry)) error {
-	f, err := os.Open(x.path)
+	info, err := os.Stat(x.path)
 	if os.IsNotExist(err) {
-		if x.info != nil {
+		if x.file.info != nil {
+			x.file.release()
 			*x = index{path: x.path}
 			reset()
 		}
@@ -79,22 +80,30 @@ func (x *index) refresh(reset func(), message func(entry), gone func(goneEntry))
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if x.info == nil || !os.SameFile(x.info, info) || info.Size() < x.read {
+	if !x.file.is(info) || info.Size() < x.read {
+		file, err := pinned(x.path)
+		if err != nil {
+			return err
+		}
+		info = file.info
+		x.file.release()
 		*x = index{path: x.path}
 		reset()
+		x.file = file
+	} else {
+		x.file.info = info
 	}
-	x.info = info
 	if info.Size() == x.read {
 		return nil
 	}
+	f, err := x.file.reader(x.path, x.read)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	b := make([]byte, info.Size()-x.read)
-	n, err := f.ReadAt(b, x.read)
-	if err != nil && err != io.EOF {
+	n, err := io.ReadFull(f, b)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return err
 	}
 	b = b[:n]
@@ -246,7 +255,7 @@ func (x *index) flush() (err error) {
 			err = cerr
 		}
 	}()
-	if x.info.Size() > x.read {
+	if x.file.info.Size() > x.read {
 		if err := f.Truncate(x.read); err != nil { // the torn tail of a crash
 			return err
 		}
@@ -255,12 +264,13 @@ func (x *index) flush() (err error) {
 		return err
 	}
 	x.read += int64(x.buf.Len())
-	x.info, err = f.Stat()
+	x.file.info, err = f.Stat()
 	return err
 }
 
 // write replaces the file by one that holds these messages and expunges. The lock is held.
 func (x *index) write(validity uint32, floor imap.ModSeq, messages func(yield func(entry) bool), gone []goneEntry) error {
+	x.file.release()
 	*x = index{path: x.path, validity: validity, floor: floor}
 	head := append(make([]byte, 0, indexHeader), indexMagic[:]...)
 	head = binary.LittleEndian.AppendUint32(head, validity)
@@ -294,6 +304,6 @@ func (x *index) write(validity uint32, floor imap.ModSeq, messages func(yield fu
 		return fmt.Errorf("maildir: write %s: %w", x.path, err)
 	}
 	x.read = size
-	x.info, err = os.Stat(x.path)
+	x.file, err = pinned(x.path)
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/internal/dotlock"
 )
 
 // mailbox is a handle on a folder.
@@ -66,7 +67,7 @@ func (m *mailbox) change(ctx context.Context, doing string, do func(f *folder) e
 	defer f.mu.Unlock()
 	err := f.alive()
 	if err == nil {
-		err = f.locked(ctx, func(l *dotLock) error {
+		err = f.locked(ctx, func(l *dotlock.Lock) error {
 			if err := f.sync(ctx, l); err != nil {
 				return err
 			}
@@ -474,7 +475,7 @@ func (m *mailbox) moveTo(ctx context.Context, target *folder, set imap.UIDSet) (
 	if err != nil {
 		return copied, m.f.errorf("move from", err)
 	}
-	defer moves.unlock()
+	defer moves.Unlock()
 	for range 5 {
 		err = m.change(ctx, "move from", func(f *folder) error {
 			a, from, err := f.linkTo(ctx, target, set)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/internal/dotlock"
 )
 
 // A scan is a listing of new/ or cur/, and when it was made.
@@ -121,7 +122,7 @@ func (f *folder) drop(ref Ref) { delete(f.listing(ref), ref.Name.Base) }
 // readFiles compares the view with the files. A message that is not found may be one that
 // another program renamed while the folder was listed: it is gone only when the folders did
 // not change from before the listing until after it, or when three listings missed it.
-func (f *folder) readFiles(ctx context.Context, l *dotLock) error {
+func (f *folder) readFiles(ctx context.Context, l *dotlock.Lock) error {
 	for {
 		made := false
 		for i := range f.scans {
@@ -137,7 +138,7 @@ func (f *folder) readFiles(ctx context.Context, l *dotLock) error {
 		if !made && len(f.pending) == 0 {
 			return nil
 		}
-		l.touch()
+		l.Touch()
 		missing, err := f.compare(ctx, l)
 		if err != nil {
 			return err
@@ -153,7 +154,7 @@ func (f *folder) readFiles(ctx context.Context, l *dotLock) error {
 
 // compare brings the view up to the listings, and returns how many messages of the view are
 // missing and not given up yet.
-func (f *folder) compare(ctx context.Context, l *dotLock) (missing int, err error) {
+func (f *folder) compare(ctx context.Context, l *dotlock.Lock) (missing int, err error) {
 	modSeq := f.nextModSeq()
 	sure := f.scans[0].steady() && f.scans[1].steady()
 	var fresh []Ref
@@ -282,7 +283,7 @@ func (f *folder) seeFirst(rec uidRecord, ref Ref, modSeq imap.ModSeq) (*message,
 }
 
 // welcome gives UIDs to messages that have none.
-func (f *folder) welcome(ctx context.Context, l *dotLock, fresh []Ref, modSeq imap.ModSeq) error {
+func (f *folder) welcome(ctx context.Context, l *dotlock.Lock, fresh []Ref, modSeq imap.ModSeq) error {
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -294,7 +295,7 @@ func (f *folder) welcome(ctx context.Context, l *dotLock, fresh []Ref, modSeq im
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		l.touch()
+		l.Touch()
 		e, err := f.stat(ref)
 		if err != nil {
 			if err := ignoreGone(err); err != nil {

@@ -58,7 +58,7 @@ func setSubscription(ctx context.Context, root, name string, on bool) error {
 	if err != nil {
 		return err
 	}
-	defer lock.unlock()
+	defer lock.Unlock()
 	names, err := readSubscriptions(root)
 	if err != nil {
 		return err

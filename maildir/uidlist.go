@@ -72,7 +72,7 @@ type uidList struct {
 	last     imap.UID // the last record's
 	guid     string
 	extra    string // header fields of other letters
-	info     os.FileInfo
+	file     pin
 	read     int64 // octets taken in: whole lines
 	lines    int
 	damaged  int  // lines passed over
@@ -81,30 +81,33 @@ type uidList struct {
 
 // stale reports whether the file must be written anew rather than appended to.
 func (l *uidList) stale() bool {
-	return l.info == nil || l.version1 || l.guid == "" || l.validity == 0 || l.damaged > 0
+	return l.file.info == nil || l.version1 || l.guid == "" || l.validity == 0 || l.damaged > 0
 }
 
 // refresh reads what is new in the file and gives each record to add. When the file is
 // another one than before, it starts over, calling reset first. fs.ErrNotExist: none there.
 func (l *uidList) refresh(reset func(), add func(uidRecord)) error {
-	f, err := os.Open(l.path)
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return err
+	}
+	if !l.file.is(info) || info.Size() < l.read {
+		file, err := pinned(l.path)
+		if err != nil {
+			return err
+		}
+		l.file.release()
+		*l = uidList{path: l.path, next: 1}
+		reset()
+		l.file = file
+	} else {
+		l.file.info = info
+	}
+	f, err := l.file.reader(l.path, l.read)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if l.info != nil && os.SameFile(l.info, info) && info.Size() >= l.read {
-		if _, err := f.Seek(l.read, io.SeekStart); err != nil {
-			return err
-		}
-	} else {
-		*l = uidList{path: l.path, next: 1}
-		reset()
-	}
-	l.info = info
 	r := bufio.NewReaderSize(f, 64<<10)
 	for {
 		line, err := r.ReadSlice('\n')
@@ -240,7 +243,7 @@ func (l *uidList) append(recs []uidRecord) (err error) {
 	l.lines += len(recs)
 	l.last = recs[len(recs)-1].uid
 	l.next = max(l.next, l.last+1)
-	l.info, err = f.Stat()
+	l.file.info, err = f.Stat()
 	return err
 }
 
@@ -270,11 +273,11 @@ func (l *uidList) write(recs func(yield func(uidRecord) bool)) error {
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(l.path)
-	if err != nil {
+	l.file.release()
+	if l.file, err = pinned(l.path); err != nil {
 		return err
 	}
-	l.info, l.read, l.lines, l.last = info, size, lines, last
+	l.read, l.lines, l.last = size, lines, last
 	l.damaged, l.version1 = 0, false
 	return nil
 }

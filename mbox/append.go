@@ -120,7 +120,7 @@ func (l *Lock) append(ctx context.Context, opts *WriterOptions, msgs []Outgoing)
 	}
 	w := NewWriter(l.f, &o)
 	for _, m := range msgs {
-		if err := w.Write(m.Sender, m.Date, &touchingReader{ctx: ctx, l: l, r: m.Body, last: now}); err != nil {
+		if err := w.Write(m.Sender, m.Date, &touchingReader{ctx, l, m.Body}); err != nil {
 			return err
 		}
 	}

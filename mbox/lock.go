@@ -5,20 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/mailblocks/mailblocks/internal/dotlock"
 )
 
 // ErrLocked: another program held the file for as long as the options allow.
 var ErrLocked = errors.New("mbox: file is locked")
-
-const dotStale = 2 * time.Minute // a lock file this old, beside a file this old, is nobody's
 
 // LockOptions are the optional parts of LockFile. A nil *LockOptions means defaults.
 type LockOptions struct {
@@ -35,7 +32,7 @@ type LockOptions struct {
 type Lock struct {
 	path string // with symbolic links resolved
 	f    *os.File
-	dot  bool
+	dot  *dotlock.Lock // nil: none
 }
 
 // held are the files that this process has locked: an fcntl lock is the process's, and
@@ -59,7 +56,7 @@ func LockFile(ctx context.Context, path string, opts *LockOptions) (*Lock, error
 		o = *opts
 	}
 	if o.Wait == 0 {
-		o.Wait = dotStale + 2*time.Second
+		o.Wait = dotlock.Stale + 2*time.Second
 	}
 	l, err := lockFile(ctx, path, o)
 	if err == nil {
@@ -128,10 +125,15 @@ func tryLock(path string, o LockOptions) (l *Lock, err error) {
 		return l, err
 	}
 	if !o.NoDotLock {
-		if err = takeDot(path); err != nil {
+		// Whoever takes both locks is not writing now: a lock file here is stale, or of a
+		// program that knows no other.
+		l.dot, err = dotlock.Try(path, filepath.Dir(path))
+		if errors.Is(err, dotlock.ErrHeld) {
+			err = ErrLocked // tried again soon
+		}
+		if err != nil {
 			return l, err
 		}
-		l.dot = true
 	}
 	// Between open and lock another program may have put a new file in its place.
 	mine, err := l.f.Stat()
@@ -146,86 +148,15 @@ func tryLock(path string, o LockOptions) (l *Lock, err error) {
 	return l, err
 }
 
-// takeDot makes the lock file, with "pid:host" in it, as Dovecot does.
-func takeDot(path string) error {
-	lock := path + ".lock"
-	f, err := os.OpenFile(lock, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		if dotIsStale(lock, path) {
-			breakDot(lock)
-		}
-		return ErrLocked // tried again soon
-	}
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%d:%s", os.Getpid(), hostname())
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		os.Remove(lock)
-	}
-	return err
-}
-
-func hostname() string {
-	h, err := os.Hostname()
-	if err != nil {
-		return "localhost"
-	}
-	return h
-}
-
-// dotIsStale is asked with the fcntl lock held: programs that take both are not writing.
-func dotIsStale(lock, path string) bool {
-	content, err := os.ReadFile(lock)
-	if err != nil {
-		return false
-	}
-	info, err := os.Stat(lock)
-	if err != nil {
-		return false
-	}
-	pid, host, ok := strings.Cut(strings.TrimSpace(string(content)), ":")
-	if n, err := strconv.Atoi(pid); ok && err == nil && host == hostname() && n > 0 && n != os.Getpid() && !processLives(n) {
-		return true
-	}
-	newest := info.ModTime()
-	if info, err := os.Stat(path); err == nil && info.ModTime().After(newest) {
-		newest = info.ModTime()
-	}
-	return time.Since(newest) > dotStale
-}
-
-// breakDot removes a stale lock file. Of several that find it stale at once the rename lets
-// one win; a fresh one that is caught by it is put back.
-func breakDot(lock string) {
-	before, err := os.Stat(lock)
-	if err != nil {
-		return
-	}
-	aside := fmt.Sprintf("%s.%d", lock, os.Getpid())
-	if os.Rename(lock, aside) != nil {
-		return
-	}
-	if after, err := os.Stat(aside); err == nil && !os.SameFile(before, after) {
-		_ = os.Link(aside, lock)
-	}
-	_ = os.Remove(aside)
-}
-
 // File returns the locked file. Closing it is Unlock's.
 func (l *Lock) File() *os.File { return l.f }
 
 // Touch shows others that the holder lives. Who holds a lock for more than a minute calls it
 // now and then.
-func (l *Lock) Touch() error {
-	if !l.dot {
-		return nil
+func (l *Lock) Touch() {
+	if l.dot != nil {
+		l.dot.Touch()
 	}
-	now := time.Now()
-	return os.Chtimes(l.path+".lock", now, now)
 }
 
 // Unlock releases the locks and closes the file. A second call does nothing.
@@ -238,9 +169,9 @@ func (l *Lock) Unlock() error {
 
 func (l *Lock) release() error {
 	var err error
-	if l.dot {
-		err = os.Remove(l.path + ".lock")
-		l.dot = false
+	if l.dot != nil {
+		err = l.dot.Unlock()
+		l.dot = nil
 	}
 	if l.f != nil {
 		if cerr := l.f.Close(); err == nil { // which ends the fcntl lock
@@ -257,19 +188,15 @@ func (l *Lock) release() error {
 // A touchingReader keeps the lock alive while a long message is copied, and ends the copy
 // with its context.
 type touchingReader struct {
-	ctx  context.Context
-	l    *Lock
-	r    io.Reader
-	last time.Time
+	ctx context.Context
+	l   *Lock
+	r   io.Reader
 }
 
 func (t *touchingReader) Read(p []byte) (int, error) {
 	if err := t.ctx.Err(); err != nil {
 		return 0, err
 	}
-	if now := time.Now(); now.Sub(t.last) > dotStale/8 {
-		t.last = now
-		_ = t.l.Touch()
-	}
+	t.l.Touch()
 	return t.r.Read(p)
 }

@@ -18,8 +18,3 @@ func fcntlLock(f *os.File) error {
 	}
 	return err
 }
-
-// processLives tells whether a process of this host has the id.
-func processLives(pid int) bool {
-	return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
-}

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package maildir
+package dotlock
 
 // processLives cannot tell here: a lock is stale by its age alone.
 func processLives(int) bool { return true }
