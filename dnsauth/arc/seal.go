@@ -55,13 +55,11 @@ type SealOptions struct {
 // all other changes, DKIM signatures included; then prepend what Finish returns.
 // It is used by one goroutine.
 type Sealer struct {
-	opt     SealOptions
-	alg     string
-	collect msgheader.Collector
-	header  *msgheader.Header
-	body    *canon.Body
-	sink    *canon.Sink
-	err     error
+	opt      SealOptions
+	alg      string
+	in       *signing.Input
+	header   *msgheader.Header // after Finish began
+	bodyHash []byte
 }
 
 // Errors of Finish about the message.
@@ -103,9 +101,7 @@ func NewSealer(opt SealOptions) (*Sealer, error) {
 	if s.opt.Now == nil {
 		s.opt.Now = time.Now
 	}
-	s.collect.Max = s.opt.MaxHeader
-	s.body = canon.NewBody(true)
-	s.sink = s.body.Sink(-1)
+	s.in = signing.NewInput(s.opt.MaxHeader, true)
 	return s, nil
 }
 
@@ -114,39 +110,18 @@ var defaultHeaders = append(slices.Clone(dkim.DefaultHeaders), "DKIM-Signature")
 func notFieldName(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == ';' }
 
 // Write takes the next part of the message. It never fails; Finish tells.
-func (s *Sealer) Write(p []byte) (int, error) {
-	n := len(p)
-	if s.err != nil {
-		return n, nil
-	}
-	if s.header == nil {
-		used, done, err := s.collect.Write(p)
-		if err != nil {
-			s.err = ErrHeaderTooLong
-			return n, nil
-		}
-		if !done {
-			return n, nil
-		}
-		s.header = msgheader.Parse(s.collect.Header())
-		p = p[used:]
-	}
-	s.body.Write(p)
-	return n, nil
-}
+func (s *Sealer) Write(p []byte) (int, error) { return s.in.Write(p) }
 
 // Finish ends the message and returns the three fields of our set, each line
 // with its CRLF, to put in front of the message. It returns nothing when
 // nothing is to be added: somebody has sealed the chain as failed already, or
 // it has MaxSets sets (RFC 8617, 5.1).
 func (s *Sealer) Finish() ([]byte, error) {
-	if s.err != nil {
-		return nil, s.err
+	var err error
+	if s.bodyHash, err = s.in.Finish(); err != nil {
+		return nil, ErrHeaderTooLong
 	}
-	if s.header == nil {
-		s.header = msgheader.Parse(s.collect.Header())
-	}
-	s.body.Finish()
+	s.header = s.in.Header
 	results := s.opt.Results
 	if results == nil {
 		results = s.merge()
@@ -264,7 +239,7 @@ func (s *Sealer) seal(instance int, status Status, sets []*Set, results *authres
 	ams, err := s.field("ARC-Message-Signature", signed, []tag{
 		{"i", number}, {"a", s.alg}, {"c", "relaxed/relaxed"}, {"d", s.opt.Key.Domain}, {"s", s.opt.Key.Selector},
 		{"t", strconv.FormatInt(s.opt.Now().Unix(), 10)}, {"h", strings.Join(names, ":")},
-		{"bh", base64.StdEncoding.EncodeToString(s.sink.Sum[:])}, {"b", ""},
+		{"bh", base64.StdEncoding.EncodeToString(s.bodyHash)}, {"b", ""},
 	})
 	if err != nil {
 		return nil, err

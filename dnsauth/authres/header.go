@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
 )
 
 // Header is the content of an Authentication-Results field.
@@ -115,7 +117,7 @@ func (w *writer) word(s string) {
 func (w *writer) comment(s string) {
 	words := strings.Fields(s)
 	for i, word := range words {
-		word = escapeWith(word, `()\`)
+		word = msgheader.Escape(word, `()\`)
 		if i == 0 {
 			word = "(" + word
 		}
@@ -190,7 +192,7 @@ func value(s string) string {
 	return quote(s)
 }
 
-func quote(s string) string { return `"` + escapeWith(s, `"\`) + `"` }
+func quote(s string) string { return `"` + msgheader.Escape(s, `"\`) + `"` }
 
 // isToken is RFC 2045, 5.1.
 func isToken(s string) bool {
@@ -200,18 +202,4 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-func escapeWith(s, special string) string {
-	if !strings.ContainsAny(s, special) {
-		return s
-	}
-	var b strings.Builder
-	for i := range len(s) {
-		if strings.IndexByte(special, s[i]) >= 0 {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/dnsauth/internal/canon"
-	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
 	"github.com/mailblocks/mailblocks/dnsauth/internal/signing"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
 )
@@ -80,12 +79,9 @@ var DefaultOversign = []string{
 // Signer signs one message: write the message to it, with CRLF line ends as it
 // will be sent, then prepend what Finish returns. It is used by one goroutine.
 type Signer struct {
-	opt     SignOptions
-	collect msgheader.Collector
-	header  *msgheader.Header
-	err     error
-	body    *canon.Body
-	sink    *canon.Sink
+	opt      SignOptions
+	in       *signing.Input
+	bodyHash []byte
 }
 
 // Errors of Finish about the message.
@@ -137,9 +133,7 @@ func NewSigner(opt SignOptions) (*Signer, error) {
 	if s.opt.Now == nil {
 		s.opt.Now = time.Now
 	}
-	s.collect.Max = s.opt.MaxHeader
-	s.body = canon.NewBody(s.opt.BodyCanon == Relaxed)
-	s.sink = s.body.Sink(-1)
+	s.in = signing.NewInput(s.opt.MaxHeader, s.opt.BodyCanon == Relaxed)
 	return s, nil
 }
 
@@ -175,43 +169,21 @@ func (k SigningKey) algorithm() (string, error) {
 }
 
 // Write takes the next part of the message. It never fails; Finish tells.
-func (s *Signer) Write(p []byte) (int, error) {
-	n := len(p)
-	if s.err != nil {
-		return n, nil
-	}
-	if s.header == nil {
-		used, done, err := s.collect.Write(p)
-		if err != nil {
-			s.err = ErrHeaderTooLong
-			return n, nil
-		}
-		if !done {
-			return n, nil
-		}
-		s.header = msgheader.Parse(s.collect.Header())
-		p = p[used:]
-	}
-	s.body.Write(p)
-	return n, nil
-}
+func (s *Signer) Write(p []byte) (int, error) { return s.in.Write(p) }
 
 // Finish ends the message and returns one DKIM-Signature field for each key, in
 // the order of the keys, each line with its CRLF, to put in front of the message.
 func (s *Signer) Finish() ([]byte, error) {
-	if s.err != nil {
-		return nil, s.err
+	var err error
+	if s.bodyHash, err = s.in.Finish(); err != nil {
+		return nil, ErrHeaderTooLong
 	}
-	if s.header == nil {
-		s.header = msgheader.Parse(s.collect.Header())
-	}
-	s.body.Finish()
-	index := canon.NewFields(s.header)
+	index := canon.NewFields(s.in.Header)
 	if index.CountOf("From") == 0 {
 		return nil, ErrNoFrom
 	}
 	names := s.names(index)
-	signed, _ := index.AppendSigned(make([]byte, 0, len(s.header.Raw)+1024), names, s.opt.HeaderCanon == Relaxed)
+	signed, _ := index.AppendSigned(make([]byte, 0, len(s.in.Header.Raw)+1024), names, s.opt.HeaderCanon == Relaxed)
 	now := s.opt.Now()
 
 	out := make([]byte, 0, 1024*len(s.opt.Keys))
@@ -291,7 +263,7 @@ func (s *Signer) sign(out []byte, k SigningKey, names []string, data []byte, now
 			w.Part(name, end)
 		}
 	}
-	w.Tag("bh=", base64.StdEncoding.EncodeToString(s.sink.Sum[:]), ";")
+	w.Tag("bh=", base64.StdEncoding.EncodeToString(s.bodyHash), ";")
 	w.Tag("b=")
 
 	// The field is signed with nothing behind "b=", and relaxed drops the

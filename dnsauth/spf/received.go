@@ -3,6 +3,8 @@ package spf
 import (
 	"fmt"
 	"strings"
+
+	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
 )
 
 // ReceivedSPF returns the result as a Received-SPF header field (RFC 7208, 9.1)
@@ -59,7 +61,7 @@ func clip(s string) string { return s[:min(len(s), maxFieldText)] }
 
 // commentText is what may stand between the parentheses of a comment.
 func commentText(s string) string {
-	return escapeWith(clip(printable(s)), `()\`)
+	return msgheader.Escape(clip(printable(s)), `()\`)
 }
 
 // pairValue returns s as a dot-atom, if it is one, or a quoted-string.
@@ -68,21 +70,7 @@ func pairValue(s string) string {
 	if isDotAtom(s) {
 		return s
 	}
-	return `"` + escapeWith(s, `"\`) + `"`
-}
-
-func escapeWith(s, special string) string {
-	if !strings.ContainsAny(s, special) {
-		return s
-	}
-	var b strings.Builder
-	for i := range len(s) {
-		if strings.IndexByte(special, s[i]) >= 0 {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return `"` + msgheader.Escape(s, `"\`) + `"`
 }
 
 // isDotAtom is RFC 5322, 3.2.3.
