@@ -300,6 +300,22 @@ push "<tag-pattern>~A<enter><tag-prefix><copy-message>=out<enter><exit>"
 	})
 }
 
+// fetchAll fetches what a server lists.
+func fetchAll(t *testing.T, c *pop3.Client, list []pop3.Entry) (mails []string) {
+	var numbers []int
+	for _, e := range list {
+		require.NotEmpty(t, e.UID)
+		numbers = append(numbers, e.Number)
+	}
+	require.NoError(t, c.Fetch(t.Context(), numbers, func(_ int, r io.Reader, err error) error {
+		require.NoError(t, err)
+		b, err := io.ReadAll(r)
+		mails = append(mails, string(b))
+		return err
+	}))
+	return mails
+}
+
 // Our client fetches from Debian's Dovecot what there is, octet for octet.
 func TestClientWithDovecot(t *testing.T) {
 	mails := shared.Mail(t, "classic-dev", 1000)
@@ -315,18 +331,7 @@ func TestClientWithDovecot(t *testing.T) {
 	require.Len(t, list, len(mails))
 	// The form of our own maildrop's UIDs: who changes servers downloads nothing twice.
 	assert.Regexp(t, `(?i)^00000001[0-9a-f]{8}$`, list[0].UID)
-	var numbers []int
-	for _, e := range list {
-		numbers = append(numbers, e.Number)
-	}
-	var got []string
-	require.NoError(t, c.Fetch(t.Context(), numbers, func(_ int, r io.Reader, err error) error {
-		require.NoError(t, err)
-		b, err := io.ReadAll(r)
-		got = append(got, string(b))
-		return err
-	}))
-	same(t, mails, got)
+	same(t, mails, fetchAll(t, c, list))
 	require.NoError(t, c.Delete(t.Context(), 1))
 	require.NoError(t, c.Quit(t.Context()))
 }
@@ -379,19 +384,7 @@ func TestClientWithCourier(t *testing.T) {
 	list, err := c.List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, list, len(mails))
-	var numbers []int
-	for _, e := range list {
-		require.NotEmpty(t, e.UID)
-		numbers = append(numbers, e.Number)
-	}
-	var got []string
-	require.NoError(t, c.Fetch(t.Context(), numbers, func(_ int, r io.Reader, err error) error {
-		require.NoError(t, err)
-		b, err := io.ReadAll(r)
-		got = append(got, string(b))
-		return err
-	}))
-	same(t, mails, got)
+	same(t, mails, fetchAll(t, c, list))
 	require.NoError(t, c.Delete(t.Context(), 1))
 	require.NoError(t, c.Quit(t.Context()))
 	require.NoError(t, <-done)
