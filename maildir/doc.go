@@ -14,7 +14,8 @@
 // Limits: a crash (not an error) in the middle of an Append of several messages, or of a Copy
 // of several, may leave some of them; one in the middle of a Rename may leave children under
 // their old names. A change by a program that knows no locks, in the very instant of one of
-// ours, is seen a second later. Memory is about half a KiB a message of an open folder.
+// ours, is seen a second later. An open folder holds three descriptors, and about
+// half a KiB of memory a message.
 //
 //	RFC   subject                            here
 //	9051  UIDs, flags, names                 yes, through imap.Store

@@ -60,15 +60,34 @@ func (c *conn) searchReturn() (ret searchReturn) {
 	return ret
 }
 
-// searchProgram takes the keys, and finds out whether the charset is known.
-func (c *conn) searchProgram(charset string) (criterion, *searchParser) {
-	p := &searchParser{c: c, charset: charset}
+// searchProgram takes the keys, which end the command. The reply is set when the search
+// cannot be run.
+func (c *conn) searchProgram(charset string, ret searchReturn) (query criterion, p *searchParser, refused *reply) {
+	p = &searchParser{c: c, charset: charset}
 	p.checkCharset()
-	return p.keys(), p
+	query = p.keys()
+	var r reply
+	switch {
+	case !c.end():
+		r = c.syntax()
+	case ret.update && c.tagInUse():
+		r = bad("this tag has updates already")
+	case p.badCharset: // RFC 9051, 7.1
+		c.forgetSaved(ret)
+		r = no("BADCHARSET (US-ASCII UTF-8)", "the charset is not known")
+	default:
+		c.condstore = c.condstore || p.modSeq
+		return query, p, nil
+	}
+	return criterion{}, nil, &r
 }
 
-// badCharset is the reply for a charset that is not known (RFC 9051, 7.1).
-func badCharset() reply { return no("BADCHARSET (US-ASCII UTF-8)", "the charset is not known") }
+// forgetSaved empties $ when a search that was to be saved fails (RFC 5182, 2.1).
+func (c *conn) forgetSaved(ret searchReturn) {
+	if ret.save {
+		c.sel.saved = nil
+	}
+}
 
 func (c *conn) search(ctx context.Context, uid bool) reply {
 	ret := c.searchReturn()
@@ -78,25 +97,13 @@ func (c *conn) search(ctx context.Context, uid bool) reply {
 		charset = c.dec.AString()
 		c.dec.SP()
 	}
-	query, p := c.searchProgram(charset)
-	if !c.end() {
-		return c.syntax()
+	query, p, refused := c.searchProgram(charset, ret)
+	if refused != nil {
+		return *refused
 	}
-	if ret.update && c.tagInUse() {
-		return bad("this tag has updates already")
-	}
-	if p.badCharset {
-		if ret.save {
-			c.sel.saved = nil
-		}
-		return badCharset()
-	}
-	c.condstore = c.condstore || p.modSeq
 	found, err := c.runSearch(ctx, query, p, uid, nil)
 	if err != nil {
-		if ret.save {
-			c.sel.saved = nil // RFC 5182, 2.1
-		}
+		c.forgetSaved(ret)
 		return c.failed(err)
 	}
 	if ret.save {

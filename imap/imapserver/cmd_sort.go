@@ -97,26 +97,14 @@ func (c *conn) sort(ctx context.Context, uid bool) reply {
 	c.dec.SP()
 	charset := c.dec.AString()
 	c.dec.SP()
-	query, p := c.searchProgram(charset)
-	if !c.end() {
-		return c.syntax()
+	query, p, refused := c.searchProgram(charset, ret)
+	if refused != nil {
+		return *refused
 	}
-	if ret.update && c.tagInUse() {
-		return bad("this tag has updates already")
-	}
-	if p.badCharset {
-		if ret.save {
-			c.sel.saved = nil
-		}
-		return badCharset()
-	}
-	c.condstore = c.condstore || p.modSeq
 	header := slices.ContainsFunc(keys, func(k sortKey) bool { return k.header })
 	f, err := c.findHits(ctx, query, p, uid, header)
 	if err != nil {
-		if ret.save {
-			c.sel.saved = nil
-		}
+		c.forgetSaved(ret)
 		return c.failed(err)
 	}
 	slices.SortFunc(f.order, func(a, b hit) int { return compareHits(keys, &a, &b) })

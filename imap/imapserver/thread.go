@@ -255,14 +255,10 @@ func (c *conn) thread(ctx context.Context, uid bool) reply {
 	c.dec.SP()
 	charset := c.dec.AString()
 	c.dec.SP()
-	query, p := c.searchProgram(charset)
-	if !c.end() {
-		return c.syntax()
+	query, p, refused := c.searchProgram(charset, searchReturn{})
+	if refused != nil {
+		return *refused
 	}
-	if p.badCharset {
-		return badCharset()
-	}
-	c.condstore = c.condstore || p.modSeq
 	f, err := c.findHits(ctx, query, p, uid, true)
 	if err != nil {
 		return c.failed(err)
