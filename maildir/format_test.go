@@ -107,6 +107,7 @@ func FuzzUIDList(f *testing.F) {
 		require.NoError(t, os.WriteFile(path, text, 0o600))
 		read := func() (l uidList, recs []uidRecord) {
 			l.path = path
+			defer func() { l.file.release() }()
 			require.NoError(t, l.refresh(func() { recs = nil }, func(r uidRecord) { recs = append(recs, r) }))
 			return l, recs
 		}
@@ -119,6 +120,7 @@ func FuzzUIDList(f *testing.F) {
 			l.validity = 1
 		}
 		require.NoError(t, l.write(slices.Values(recs)))
+		l.file.release()
 		l2, again := read()
 		require.Zero(t, l2.damaged)
 		require.Equal(t, recs, again, "what was read is written so that it is read again")
@@ -131,12 +133,14 @@ func FuzzIndex(f *testing.F) {
 	x := index{path: filepath.Join(f.TempDir(), indexFile)}
 	err := x.write(7, 8, slices.Values([]entry{{uid: 1, modSeq: 9, flags: imap.NewFlags(`\Seen`, "k"), size: 3}}), []goneEntry{{2, 10}})
 	require.NoError(f, err)
+	x.file.release()
 	seed, err := os.ReadFile(x.path)
 	require.NoError(f, err)
 	f.Add(seed)
 	f.Add(seed[:30])
 	f.Fuzz(func(t *testing.T, text []byte) {
 		x := index{path: filepath.Join(t.TempDir(), indexFile)}
+		defer func() { x.file.release() }()
 		require.NoError(t, os.WriteFile(x.path, text, 0o600))
 		var first, second []string
 		read := func(to *[]string) {
@@ -149,6 +153,7 @@ func FuzzIndex(f *testing.F) {
 		}
 		x.putMessage(entry{uid: 77, flags: imap.NewFlags("new")})
 		require.NoError(t, x.flush())
+		x.file.release()
 		x = index{path: x.path}
 		read(&second)
 		require.Len(t, second, len(first)+1, "what was there stays, what was appended is read")
