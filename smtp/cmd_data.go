@@ -46,6 +46,7 @@ func (c *conn) bdat(ctx context.Context, arg []byte) (*Reply, error) {
 	if !ok {
 		return replyBdatSyntax, nil
 	}
+	c.needEnvelope()
 	c.body = body{c: c, chunk: true, left: size, last: last, bare: c.tx.Params.Body == BodyBinary}
 	var refusal *Reply
 	switch {

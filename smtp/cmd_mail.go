@@ -32,8 +32,15 @@ func intern(prev string, b []byte) string {
 	return string(b)
 }
 
+func (c *conn) needEnvelope() {
+	if c.envelope == nil {
+		c.envelope = new(envelope)
+	}
+}
+
 // mail does MAIL (RFC 5321, 4.1.1.2).
 func (c *conn) mail(ctx context.Context, arg []byte) *Reply {
+	c.needEnvelope()
 	switch {
 	case c.sess.Hello == "":
 		return replyHelloFirst

@@ -25,14 +25,10 @@ type conn struct {
 	sess Session
 	peer netip.Addr // as a PROXY header told, or the connection's own, whatever XCLIENT says
 
-	tx      Transaction
-	inTx    bool    // tx was given to Mail and not yet to Reset
-	slot    *txSlot // of tx
-	slots   txSlots
-	rcpts   []*Recipient // recipients of earlier transactions, to be used again
-	used    int          // how many of them tx uses
-	body    body
-	pending []byte // a command read by the body reader, to be done next; nil when there is none
+	*envelope         // nil before the first MAIL
+	inTx      bool    // tx was given to Mail and not yet to Reset
+	slot      *txSlot // of tx
+	pending   []byte  // a command read by the body reader, to be done next; nil when there is none
 
 	chunkErr bool // a BDAT failed and was not the last: RSET is due (RFC 3030, 2)
 	started  bool // Connect was called
@@ -43,6 +39,16 @@ type conn struct {
 	junk     int // commands that lead nowhere, since the last message
 	authFail int
 	linger   bool // close such that the peer can still read the last reply
+}
+
+// envelope is what one transaction after the other uses. A connection that never sends a
+// message has none.
+type envelope struct {
+	tx    Transaction
+	slots txSlots
+	rcpts []*Recipient // recipients of earlier transactions, to be used again
+	used  int          // how many of them tx uses
+	body  body
 }
 
 // Why a session ended, besides errors of the connection.
