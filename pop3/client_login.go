@@ -80,6 +80,9 @@ func (c *Client) exchange(mech sasl.Client, initial []byte, late bool) error {
 			return err
 		}
 		if len(line) >= 3 && line[:3] == "+OK" {
+			if p, ok := mech.(interface{ Proved() error }); ok { // of mechanisms that have the server prove itself
+				return p.Proved()
+			}
 			return nil
 		}
 		var response []byte

@@ -206,6 +206,9 @@ func (c *Client) auth(a sasl.Client) error {
 	if r.Code != 235 {
 		return fmt.Errorf("%w: %w", ErrProtocol, r)
 	}
+	if p, ok := a.(interface{ Proved() error }); ok { // of mechanisms that have the server prove itself
+		return p.Proved()
+	}
 	return nil
 }
 

@@ -80,6 +80,14 @@ smtpd_tls_cert_file = DIR/cert.pem
 smtpd_tls_key_file = DIR/key.pem
 smtpd_tls_security_level = may
 smtp_tls_security_level = encrypt
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = DIR/auth
+smtpd_tls_auth_only = yes
+smtpd_relay_restrictions = permit_sasl_authenticated, TRUST
+smtp_sasl_auth_enable = yes
+smtp_sasl_password_maps = inline:{[127.0.0.1]:RELAY=alice:wonderland}
+smtp_sasl_security_options = noanonymous
 `,
 		"master.cf": `
 127.0.0.1:PORT inet n - n - - smtpd
@@ -97,7 +105,28 @@ anvil unix - - n - 1 anvil
 proxymap unix - - n - - proxymap
 discard unix - - n - - discard
 postlog unix-dgram n - n - 1 postlogd
+`,
+		"dovecot.conf": `
+base_dir = DIR/dovecot
+state_dir = DIR/dovecot
+log_path = DIR/log-dovecot
+protocols =
+listen = 127.0.0.1
+ssl = no
+auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
+default_internal_user = nobody
+default_login_user = nobody
+passdb {
+  driver = static
+  args = password=wonderland
+}
+service auth {
+  unix_listener DIR/auth {
+    mode = 0666
+  }
+}
 `}, `
+[ TRUST != reject ] || dovecot -c DIR/dovecot.conf
 cd DIR && mkdir data spool && chown daemon data && cd spool
 mkdir active bounce corrupt defer deferred flush hold incoming private saved trace && chown daemon * && chmod 700 *
 mkdir pid maildrop public && chown daemon maildrop public && chgrp mail maildrop public && chmod 730 maildrop && chmod 710 public
@@ -188,12 +217,14 @@ func mtaRoot(t testing.TB, kind string) string {
 }
 
 // startMTA runs one and returns the address it listens on. Whatever keeps it from starting skips the test:
-// a peer that can not run is as good as missing. Behind the relay's port, "yes" has Postfix strict on pipelining.
+// a peer that can not run is as good as missing. Behind the relay's port, "yes" has Postfix strict on pipelining; without a
+// word, it wants to be authenticated to.
 func startMTA(t testing.TB, kind, relay string) (addr string) {
 	root := mtaRoot(t, kind)
 	relay, strict, _ := strings.Cut(relay, " ")
+	trust := "permit_mynetworks"
 	if strict == "" {
-		strict = "no"
+		strict, trust = "no", "reject"
 	}
 	m := mtas[kind]
 	dir := t.TempDir()
@@ -205,7 +236,7 @@ func startMTA(t testing.TB, kind, relay string) (addr string) {
 	addr = l.Addr().String()
 	require.NoError(t, l.Close())
 	_, port, _ := strings.Cut(addr, ":")
-	fill := strings.NewReplacer("DIR", dir, "ROOT", root, "PORT", port, "RELAY", relay, "STRICT", strict).Replace
+	fill := strings.NewReplacer("DIR", dir, "ROOT", root, "PORT", port, "RELAY", relay, "STRICT", strict, "TRUST", trust).Replace
 	write := func(name, text string, mode os.FileMode) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), mode))
 	}
@@ -287,6 +318,12 @@ func TestInteropMTAs(t *testing.T) {
 
 			opt := &smtp.ClientOptions{Hello: "client.example.org", TLSPolicy: smtp.TLSRequired, TLS: clientTLS(t)}
 			switch kind {
+			case "postfix":
+				if _, err := exec.LookPath("dovecot"); err != nil {
+					t.Skip("dovecot, which Postfix authenticates by, is not installed")
+				}
+				opt.Auth, err = saslauth.NewScramClient("SCRAM-SHA-256", "alice", "wonderland", nil)
+				require.NoError(t, err)
 			case "exim":
 				opt.Auth = sasl.NewPlainClient("", "alice", "wonderland")
 			case "opensmtpd":
@@ -365,9 +402,7 @@ func TestInteropMTAs(t *testing.T) {
 					seen[subject] = true
 					assert.Equal(t, sent[subject], body, subject)
 					assert.True(t, m.TLS)
-					if kind != "postfix" {
-						assert.Equal(t, "alice", m.Identity)
-					}
+					assert.Equal(t, "alice", m.Identity)
 					switch subject {
 					case "utf8":
 						assert.True(t, m.Params.UTF8)

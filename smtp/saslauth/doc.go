@@ -1,6 +1,7 @@
 // Package saslauth makes the server side of SASL mechanisms from callbacks: Accounts is an
 // authenticator as the servers of this module want it (smtp, imapserver and pop3 each declare the
-// same interface), so one value serves all three.
+// same interface), so one value serves all three. For clients there is NewScramClient, which
+// go-sasl lacks.
 //
 // What a peer learns is the same for an unknown user and a wrong password, and takes
 // the same time, as far as the callbacks let it: CheckPassword shows how.

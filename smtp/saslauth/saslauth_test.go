@@ -370,6 +370,46 @@ func TestScram(t *testing.T) {
 	assert.Error(t, err)
 }
 
+func TestScramClient(t *testing.T) {
+	a := static(t)
+	server, client, cert := tlsPair(t)
+	a.Certificate = saslauth.OneCertificate(tls.Certificate{Certificate: [][]byte{cert.Raw}})
+	run := func(mech, password string) error {
+		c, err := saslauth.NewScramClient(mech, "alice", password, &client)
+		require.NoError(t, err)
+		proved := c.(interface{ Proved() error }).Proved
+		srv, err := a.Start(t.Context(), mech, netip.AddrPort{}, &server, func(id string) error {
+			assert.Equal(t, "alice", id)
+			return nil
+		})
+		require.NoError(t, err)
+		name, response, err := c.Start()
+		require.NoError(t, err)
+		assert.Equal(t, mech, name)
+		for done := false; !done; {
+			require.ErrorIs(t, proved(), saslauth.ErrServerProof)
+			var challenge []byte
+			if challenge, done, err = srv.Next(response); err != nil {
+				return err
+			}
+			if response, err = c.Next(challenge); err != nil {
+				return err
+			}
+		}
+		_, err = c.Next([]byte("more"))
+		assert.ErrorIs(t, err, sasl.ErrUnexpectedServerChallenge)
+		return proved()
+	}
+	for _, mech := range a.Mechanisms(&server)[:4] {
+		assert.NoError(t, run(mech, "wonderland"), mech)
+		assert.ErrorIs(t, run(mech, "looking-glass"), saslauth.ErrCredentials, mech)
+	}
+	_, err := saslauth.NewScramClient("SCRAM-SHA-256-PLUS", "alice", "wonderland", nil)
+	assert.Error(t, err)
+	_, err = saslauth.NewScramClient("SCRAM-MD5", "alice", "wonderland", nil)
+	assert.Error(t, err)
+}
+
 func TestExternal(t *testing.T) {
 	server, _, _ := tlsPair(t)
 	a := &saslauth.Accounts{External: func(_ context.Context, cert *x509.Certificate) (string, error) {
