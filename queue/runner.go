@@ -30,6 +30,14 @@ type Runner struct {
 	PerRoute      int
 	FirstPerRoute int
 
+	// Rate bounds the attempts of all routes together, RouteRate those of each route. The zero Rate is no
+	// limit. They count this Runner's attempts; those of others on the same Store come on top.
+	Rate, RouteRate Rate
+
+	// Limits, if not nil, gives what one route is allowed in place of the fields around it. It must be quick; it is
+	// asked when the route is first used, and again once it has rested for an hour.
+	Limits func(route string) Limits
+
 	// BreakFor is how long a route is left alone after it was found down, BreakMax where the
 	// doubling of that ends. 0 means 30 seconds and 30 minutes. Then one attempt probes it.
 	BreakFor, BreakMax time.Duration
@@ -83,6 +91,7 @@ type work struct {
 	log      *slog.Logger
 	trace    Trace
 	routes   *routes
+	rate     limiter
 	slots    int // attempts in flight
 	max      int
 	leaseFor time.Duration
@@ -117,12 +126,8 @@ func newWork(r *Runner) *work {
 	if r.Trace != nil {
 		w.trace = *r.Trace
 	}
-	w.routes = newRoutes(
-		max(orDefault(r.FirstPerRoute, 1), 1),
-		max(orDefault(r.PerRoute, 20), 1),
-		orDefault(r.BreakFor, 30*time.Second),
-		orDefault(r.BreakMax, 30*time.Minute),
-	)
+	w.routes = newRoutes(r)
+	w.rate = newLimiter(r.Rate)
 	w.results = make(chan result, w.max)
 	w.renewals = &renewals{store: r.Store, every: w.leaseFor / 3, lasts: w.leaseFor}
 	return w
@@ -224,9 +229,13 @@ func pause(ctx context.Context, d time.Duration) bool {
 // something that is not an event: a breaker's time, or a store that did not answer.
 func (w *work) lease(ctx, attempts context.Context) (time.Duration, error) {
 	for ctx.Err() == nil && w.slots < w.max {
+		now := time.Now()
 		want := Want{
-			Max: min(w.max-w.slots, 64), For: w.leaseFor, Owner: w.Owner,
-			PerRoute: w.routes.first, Room: w.routes.room(time.Now()),
+			Max: w.rate.room(now, min(w.max-w.slots, 64)), For: w.leaseFor, Owner: w.Owner,
+			PerRoute: w.routes.fresh, Room: w.routes.room(now),
+		}
+		if want.Max == 0 {
+			return w.routes.next(now, w.rate.ready().Sub(now)), nil
 		}
 		leases, err := w.Store.Lease(ctx, want)
 		if err != nil {
@@ -238,20 +247,25 @@ func (w *work) lease(ctx, attempts context.Context) (time.Duration, error) {
 			}
 			return storePause, nil
 		}
+		again := len(leases) == want.Max
 		for i := range leases {
 			l := &leases[i]
-			last := w.routes.start(l.Token.Route, l.RouteDown)
+			if !l.RouteDown {
+				w.rate.take(now)
+			}
+			last, fresh := w.routes.start(l.Token.Route, l.RouteDown, now)
+			again = again || fresh && w.routes.free[l.Token.Route] > 0
 			w.slots++
 			go w.attempt(attempts, l, last)
 		}
-		if len(leases) < want.Max {
+		if !again {
 			break
 		}
 	}
 	if w.slots >= w.max { // a place that becomes free is the next event
 		return time.Minute, nil
 	}
-	return w.routes.nextProbe(time.Now(), time.Minute), nil
+	return w.routes.next(time.Now(), time.Minute), nil
 }
 
 // finish takes an attempt's result into account.

@@ -327,7 +327,7 @@ func TestInteropMTAs(t *testing.T) {
 			case "exim":
 				opt.Auth = sasl.NewPlainClient("", "alice", "wonderland")
 			case "opensmtpd":
-				opt.TLSPolicy = smtp.TLSNever // Debian's signs nothing that TLS clients of today accept
+				opt.TLSPolicy = smtp.TLSNever // Debian 12's fails every handshake, openssl s_client's too
 			}
 			long := strings.Repeat(strings.Repeat("x", 70)+"\r\n.\r\n", 200)
 			sent := map[string]string{} // subject: body

@@ -37,6 +37,9 @@ type Decoder struct {
 	MaxLiteral int
 	// NoNonSync refuses non-synchronising literals over 4096 octets (LITERAL-, RFC 7888).
 	NoNonSync bool
+	// Responses says that d reads what a server sends: its literals all come unasked, which
+	// Finish must know.
+	Responses bool
 	// Continue is called before a synchronising literal is read, to send and flush the
 	// continuation request.
 	Continue func() error
@@ -104,7 +107,7 @@ func (d *Decoder) Finish(max int64) error {
 	}
 	for d.ioErr == nil {
 		n, nonSync, ok := trailingLiteral(d.line)
-		if !ok || !nonSync {
+		if !ok || !nonSync && !d.Responses {
 			return nil
 		}
 		if max -= n; max < 0 {
