@@ -19,5 +19,6 @@ var (
 	ErrNoPermission  = errors.New("imap: permission denied")                     // NOPERM
 	ErrInUse         = errors.New("imap: mailbox is in use")                     // INUSE: try later
 	ErrTooOld        = errors.New("imap: changes that far back are not on file") // ask for Changes since 0
+	ErrNoQuotaRoot   = errors.New("imap: no such quota root")                    // NONEXISTENT
 	ErrClosed        = errors.New("imap: closed")                                // a handle used after Close
 )

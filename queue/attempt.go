@@ -48,9 +48,10 @@ func (l *Lease) all(o Outcome) []Outcome {
 	return all
 }
 
-// expired reports whether the sender's own deadline is over.
+// expired reports whether the message's own deadline is over.
 func expired(l *Lease) bool {
-	return !l.Envelope.Expires.IsZero() && !l.Now.Before(l.Envelope.Expires)
+	x := l.Envelope.expires()
+	return !x.IsZero() && !l.Now.Before(x)
 }
 
 // deliver calls the Transport. The context stopped ends when the lease is lost or the Runner shuts down.

@@ -51,12 +51,43 @@ type Envelope struct {
 	// the policy.
 	Expires time.Time
 
+	// DeliverBy is the sender's own deadline; the zero value is none.
+	DeliverBy DeliverBy
+
 	// Arrived is when the message entered this queue. The store sets it when it is zero.
 	Arrived time.Time
 
 	// Tag is the embedder's own note (an account, a log id); the queue keeps it and never
 	// looks at it.
 	Tag string
+}
+
+// DeliverBy is the deadline of RFC 2852.
+type DeliverBy struct {
+	Time time.Time
+
+	// Return gives the message back at Time (by-mode R). Otherwise the sender is told of the delay at Time, in place of
+	// when the retry policy would, and delivery goes on (by-mode N).
+	Return bool
+
+	// Trace asks for a report from each host that passes the message on (RFC 2852, 4.2).
+	Trace bool
+}
+
+// expires is the end of the message's life that its sender or its embedder has set; zero when none has.
+func (e *Envelope) expires() time.Time {
+	if by := &e.DeliverBy; by.Return && !by.Time.IsZero() && (e.Expires.IsZero() || by.Time.Before(e.Expires)) {
+		return by.Time
+	}
+	return e.Expires
+}
+
+// warnAt is the time by which the sender wants to hear of a delay; zero leaves it to the policy.
+func (e *Envelope) warnAt() time.Time {
+	if e.DeliverBy.Return {
+		return time.Time{}
+	}
+	return e.DeliverBy.Time
 }
 
 // ReturnKind says how much of a message a failure report returns.

@@ -75,7 +75,8 @@ func reportable(e *Envelope, kind ReportKind, rs []Recipient) []Recipient {
 				continue
 			}
 		case ReportSuccess:
-			if !r.Notify.Success() || r.Last.Handover == HandoverDSN {
+			told := r.Last.Handover == HandoverTold && r.Notify&NotifyNever == 0
+			if !told && (!r.Notify.Success() || r.Last.Handover == HandoverDSN) {
 				continue
 			}
 		}

@@ -68,13 +68,21 @@ func (w *work) postpone(d *decision, l *Lease, i int, r *Recipient, o Outcome, t
 		return
 	}
 	// An item that was only looked after stays due, and goes out as soon as its route is up.
+	warnAt := l.Envelope.warnAt()
 	if tried {
 		r.Due = d.now.Add(after)
-		if x := l.Envelope.Expires; !x.IsZero() && x.Before(r.Due) {
+		if x := l.Envelope.expires(); !x.IsZero() && x.Before(r.Due) {
 			r.Due = x
 		}
+		if warnAt.After(d.now) && warnAt.Before(r.Due) { // one more try before it is late
+			r.Due = warnAt
+		}
 	}
-	if w.retry.Warn(r, age) && !r.Warned {
+	warn := w.retry.Warn(r, age)
+	if !warnAt.IsZero() {
+		warn = !warnAt.After(d.now)
+	}
+	if warn && !r.Warned {
 		r.Warned = true
 		d.delayed = append(d.delayed, i)
 	}
@@ -95,9 +103,12 @@ func (w *work) alarm(l *Lease, d *decision, age time.Duration) time.Time {
 		if next := w.retry.Attention(&r, age); next > age {
 			first = min(first, next)
 		}
+		if at := l.Envelope.warnAt(); at.After(d.now) {
+			first = min(first, age+at.Sub(d.now))
+		}
 	}
 	alarm := d.now.Add(first - age)
-	if x := l.Envelope.Expires; !x.IsZero() && x.Before(alarm) {
+	if x := l.Envelope.expires(); !x.IsZero() && x.Before(alarm) {
 		alarm = x
 	}
 	return alarm
@@ -180,11 +191,12 @@ func (w *work) keepPending(l *Lease, d *decision, set *Settlement, which []int) 
 // giveUpTime asks the policy when the message's life ends: the last age at which it wants
 // attention.
 func (w *work) giveUpTime(l *Lease, d *decision) time.Time {
-	if !l.Envelope.Expires.IsZero() {
-		return l.Envelope.Expires
+	if x := l.Envelope.expires(); !x.IsZero() {
+		return x
 	}
 	age := ageOf(l.Envelope, d.now)
-	probe := Recipient{Warned: true}
+	probe := d.recipients[l.Due[0]]
+	probe.Warned = true
 	end := age
 	for range 16 { // more steps than any policy has
 		next := w.retry.Attention(&probe, end)

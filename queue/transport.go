@@ -116,4 +116,10 @@ const (
 	// HandoverDSN: passed with its DSN parameters to a host that honours them; that host
 	// reports and we don't (RFC 3461, 5.2.1).
 	HandoverDSN
+	// HandoverTold: relayed, and the sender is told so whatever NOTIFY says, unless that is NEVER: a message with a
+	// deadline went to a host that does not keep it, or its way is traced (RFC 2852, 4).
+	HandoverTold
 )
+
+// Relayed reports whether the message went to a host that will not report on it.
+func (h Handover) Relayed() bool { return h == HandoverRelayed || h == HandoverTold }

@@ -123,7 +123,7 @@ func (c *Checker) check(ctx context.Context, res *Result) *Result {
 
 	e := &evaluation{c: c, r: c.Resolver, res: res}
 	e.values = macroValues{
-		sender: local + "@" + domain, local: local, domainOf: domain,
+		sender: res.Sender, local: local, domainOf: domain,
 		ip: res.IP, helo: res.Helo, receiver: c.Receiver,
 	}
 	if e.values.receiver == "" {
@@ -136,7 +136,7 @@ func (c *Checker) check(ctx context.Context, res *Result) *Result {
 	o := e.checkHost(ctx, domain)
 	res.Status, res.Reason = o.status, o.reason
 	if o.directive != nil {
-		res.Mechanism = o.directive.String()
+		res.Mechanism = o.directive.text
 	}
 	if o.status == Fail && o.directive != nil && o.record.Exp != "" {
 		res.Explanation = e.explain(ctx, o)

@@ -40,6 +40,7 @@ type Directive struct {
 	Len6      int
 
 	spec macroString
+	text string // String's, as parsed: asked for in each result
 }
 
 // Modifier is a name=value term that RFC 7208 does not know.
@@ -98,6 +99,7 @@ func (r *Record) add(term string) error {
 	if err != nil {
 		return err
 	}
+	d.text = d.String()
 	r.all = r.all || d.Mechanism == "all"
 	r.Directives = append(r.Directives, d)
 	return nil

@@ -55,7 +55,7 @@ var mailboxCapabilities = []string{
 	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
 	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE", "QRESYNC",
 	"OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT",
-	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "CONTEXT=SEARCH", "CONTEXT=SORT",
+	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "COMPRESS=DEFLATE", "CONTEXT=SEARCH", "CONTEXT=SORT",
 	"IMAP4rev2",
 }
 
@@ -106,7 +106,11 @@ func (c *conn) cmdUnauthenticate(context.Context) reply {
 	c.loginBy = time.Now().Add(orDefault(c.server.LoginTimeout, 3*time.Minute))
 	c.log = c.anonymous
 	c.limits()
-	return ok("who are you?")
+	r := ok("who are you?")
+	if c.deflated != nil {
+		r.after = func(context.Context) error { return c.endCompression() }
+	}
+	return r
 }
 
 func (c *conn) cmdNamespace(context.Context) reply {

@@ -68,6 +68,7 @@ func init() {
 		"AUTHENTICATE":   {run: (*conn).cmdAuthenticate, states: notAuthenticated, sync: syncNothing},
 		"LOGIN":          {run: (*conn).cmdLogin, states: notAuthenticated, sync: syncNothing},
 		"UNAUTHENTICATE": {run: (*conn).cmdUnauthenticate, states: loggedIn, sync: syncNothing},
+		"COMPRESS":       {run: (*conn).cmdCompress, states: loggedIn, sync: syncNothing},
 		"ENABLE":         {run: (*conn).cmdEnable, states: loggedIn, sync: syncNothing},
 		"SELECT":         {run: (*conn).cmdSelect, states: loggedIn, sync: syncNothing},
 		"EXAMINE":        {run: (*conn).cmdExamine, states: loggedIn, sync: syncNothing},

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -49,8 +50,10 @@ type conn struct {
 	nc     *netserve.Conn
 	net    net.Conn // nc, or TLS over it
 	tls    *tls.ConnectionState
-	remote netip.AddrPort
-	log    *slog.Logger
+	// deflated compresses what goes over net, once the client asked for it.
+	deflated *deflated
+	remote   netip.AddrPort
+	log      *slog.Logger
 	// anonymous is the log without an identity.
 	anonymous *slog.Logger
 
@@ -97,14 +100,20 @@ func (c *conn) limits() {
 }
 
 // input reads from the client while a command is under way, with a bound on each wait. The
-// octet that ended the wait for the command comes first.
+// octet that ended the wait for the command comes first, or what was read before it.
 type input struct {
 	c     *conn
+	rest  []byte // came with compressed data, but is none
 	first [1]byte
 	has   bool
 }
 
 func (in *input) Read(p []byte) (int, error) {
+	if len(in.rest) > 0 {
+		n := copy(p, in.rest)
+		in.rest = in.rest[n:]
+		return n, nil
+	}
 	if in.has && len(p) > 0 {
 		in.has = false
 		p[0] = in.first[0]
@@ -118,6 +127,14 @@ func (in *input) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return in.c.net.Read(p)
+}
+
+// reader is where commands come from.
+func (c *conn) reader() io.Reader {
+	if c.deflated != nil {
+		return c.deflated.in
+	}
+	return &c.in
 }
 
 // output writes to the client, with a bound on each write.
@@ -146,11 +163,17 @@ const (
 // the selected mailbox's box says that something happened. While it waits, the session
 // holds no buffers.
 func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
-	if c.br != nil && c.br.Buffered() > 0 {
+	if c.br != nil && c.br.Buffered() > 0 || len(c.in.rest) > 0 {
 		return gotInput, nil
 	}
 	if err := c.enc.Release(); err != nil {
 		return 0, err
+	}
+	if c.deflated != nil {
+		if c.deflated.in.Ready() {
+			return gotInput, nil
+		}
+		c.deflated.rest(wakeable)
 	}
 	if c.br != nil {
 		c.dec.Release()
@@ -178,10 +201,15 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 	c.mu.Unlock()
 	c.nc.Busy()
 	switch {
+	case n == 1 && !c.took(c.in.first[0]):
+		// Compressed data that says nothing yet, as the end of a flush does.
+		if woken && wakeable {
+			return gotWoken, nil
+		}
+		return c.wait(until, wakeable)
 	case n == 1:
-		c.in.has = true
 		c.br = readers.Get().(*bufio.Reader)
-		c.br.Reset(&c.in)
+		c.br.Reset(c.reader())
 		c.dec.Reset(c.br)
 		return gotInput, nil
 	case !errors.Is(err, os.ErrDeadlineExceeded):
@@ -195,6 +223,16 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 	default:
 		return gotTimeout, nil
 	}
+}
+
+// took takes the octet that ended a wait, and reports whether there is something to read.
+func (c *conn) took(b byte) bool {
+	if c.deflated == nil {
+		c.in.has = true
+		return true
+	}
+	c.deflated.in.Put(b)
+	return c.deflated.in.Ready()
 }
 
 // wake ends the session's wait, now or when it next waits. It never blocks.
@@ -268,6 +306,9 @@ func (c *conn) close() {
 	if c.br != nil {
 		readers.Put(c.br)
 		c.br = nil
+	}
+	if c.deflated != nil {
+		c.deflated.rest(false)
 	}
 	if c.net != net.Conn(c.nc) {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(5 * time.Second))

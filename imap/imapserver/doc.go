@@ -21,6 +21,7 @@
 //	4469  CATENATE                                    yes: URLs of the user's own messages
 //	4731  ESEARCH                                     yes
 //	4959  SASL-IR                                     yes
+//	4978  COMPRESS=DEFLATE                            yes, once logged in
 //	5032  WITHIN                                      yes
 //	5161  ENABLE                                      yes
 //	5182  SEARCHRES                                   yes
@@ -46,6 +47,6 @@
 //	8970  PREVIEW                                     yes
 //	9394  PARTIAL                                     yes: SEARCH, SORT, UID FETCH
 //	2087  QUOTA; 4314 ACL;                            no
-//	4978  COMPRESS; 5464 METADATA; 5465 NOTIFY;
+//	5464  METADATA; 5465 NOTIFY;
 //	4467  URLAUTH
 package imapserver

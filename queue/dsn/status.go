@@ -23,6 +23,9 @@ func (w *Writer) status(p *page, r *queue.Report) {
 	if !r.Envelope.Arrived.IsZero() {
 		s.field("Arrival-Date", date(r.Envelope.Arrived))
 	}
+	if by := r.Envelope.DeliverBy.Time; !by.IsZero() { // RFC 2852, 5
+		s.field("Deliver-By-Date", date(by))
+	}
 	for i := range r.Recipients {
 		s.WriteString("\r\n")
 		s.recipient(r, &r.Recipients[i])
@@ -83,7 +86,7 @@ func action(k queue.ReportKind, rcpt *queue.Recipient) string {
 		return "failed"
 	case k == queue.ReportDelay:
 		return "delayed"
-	case rcpt.Last.Handover == queue.HandoverRelayed:
+	case rcpt.Last.Handover.Relayed():
 		return "relayed"
 	}
 	return "delivered"

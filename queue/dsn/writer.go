@@ -303,7 +303,7 @@ func plainText(r *queue.Report, host string) string {
 		rcpt := &r.Recipients[i]
 		fmt.Fprintf(&b, "\n  <%s>\n", clean(rcpt.Address, true))
 		switch {
-		case r.Kind == queue.ReportSuccess && rcpt.Last.Handover == queue.HandoverRelayed:
+		case r.Kind == queue.ReportSuccess && rcpt.Last.Handover.Relayed():
 			b.WriteString("    was passed on to a system that does not confirm deliveries.\n")
 		case r.Kind == queue.ReportSuccess:
 			b.WriteString("    was delivered.\n")

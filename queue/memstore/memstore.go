@@ -75,7 +75,7 @@ func (s *Store) add(msgs []*message) ([]queue.ID, error) {
 	var ids []queue.ID
 	for _, m := range msgs {
 		id := s.lastID.Add(1)
-		if err := s.index.Add(id, m.env.Priority, sched.Parts(m.env), m.self); err != nil {
+		if err := s.index.Add(id, sched.EnvelopeRank(m.env), sched.Parts(m.env), m.self); err != nil {
 			return nil, err
 		}
 		ids = append(ids, sched.FormatID(id))

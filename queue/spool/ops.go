@@ -115,7 +115,7 @@ func (s *Store) removeBody(id uint64) {
 func (s *Store) admit(staged []entering, at []ref) ([]queue.ID, error) {
 	ids := make([]queue.ID, 0, len(staged))
 	for i, e := range staged {
-		if err := s.index.Add(e.id, e.env.Priority, e.parts, func(int) payload {
+		if err := s.index.Add(e.id, sched.EnvelopeRank(e.env), e.parts, func(int) payload {
 			return payload{message: at[i], fromFile: e.fromFile}
 		}); err != nil {
 			return nil, err

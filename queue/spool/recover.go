@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/queue"
+	"github.com/mailblocks/mailblocks/queue/internal/envcodec"
 	"github.com/mailblocks/mailblocks/queue/internal/sched"
 )
 
@@ -43,7 +44,7 @@ type found struct {
 type foundMessage struct {
 	at       ref
 	fromFile bool
-	priority int8
+	rank     sched.Rank
 	parts    []sched.Part
 	states   []ref // beside parts
 }
@@ -354,7 +355,7 @@ func (s *scan) apply(p replay) {
 			return
 		}
 		s.messages[id] = &foundMessage{
-			at: p.at, fromFile: meta.fromFile, priority: meta.priority,
+			at: p.at, fromFile: meta.fromFile, rank: sched.RankOf(meta.priority, envcodec.ReversePath(meta.envelope)),
 			parts: meta.parts, states: make([]ref, len(meta.parts)),
 		}
 	case kindState:

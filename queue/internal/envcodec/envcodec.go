@@ -2,7 +2,7 @@
 // them as bytes.
 //
 //	envelope  = version string(ReversePath) string(EnvID) string(Tag) flags kind(Body) kind(Return)
-//	            priority time(HoldUntil) time(Expires) time(Arrived) count recipient*
+//	            priority time(HoldUntil) time(Expires) time(Arrived) [time(DeliverBy)] count recipient*
 //	recipient = string(Address) notify string(ORcpt) string(Route) state
 //	state     = status attempts warned time(Due) result code string(Enhanced) string(Text)
 //	            string(RemoteMTA) after handover
@@ -28,6 +28,9 @@ var ErrFormat = errors.New("queue: stored envelope is damaged")
 const (
 	flagUTF8 = 1 << iota
 	flagRequireTLS
+	flagBy // there is a DeliverBy
+	flagByReturn
+	flagByTrace
 )
 
 // Append appends the stored form of e.
@@ -43,10 +46,23 @@ func Append(b []byte, e *queue.Envelope) []byte {
 	if e.RequireTLS {
 		flags |= flagRequireTLS
 	}
+	by := &e.DeliverBy
+	if !by.Time.IsZero() {
+		flags |= flagBy
+		if by.Return {
+			flags |= flagByReturn
+		}
+		if by.Trace {
+			flags |= flagByTrace
+		}
+	}
 	b = append(b, flags, byte(e.Body), byte(e.Return), byte(e.Priority))
 	b = AppendTime(b, e.HoldUntil)
 	b = AppendTime(b, e.Expires)
 	b = AppendTime(b, e.Arrived)
+	if flags&flagBy != 0 {
+		b = AppendTime(b, by.Time)
+	}
 	b = binary.AppendUvarint(b, uint64(len(e.Recipients)))
 	for i := range e.Recipients {
 		r := &e.Recipients[i]
@@ -112,6 +128,9 @@ func Decode(b []byte) (*queue.Envelope, error) {
 	e.UTF8, e.RequireTLS = flags&flagUTF8 != 0, flags&flagRequireTLS != 0
 	e.Body, e.Return, e.Priority = queue.BodyKind(r.Byte()), queue.ReturnKind(r.Byte()), int8(r.Byte())
 	e.HoldUntil, e.Expires, e.Arrived = r.Time(), r.Time(), r.Time()
+	if flags&flagBy != 0 {
+		e.DeliverBy = queue.DeliverBy{Time: r.Time(), Return: flags&flagByReturn != 0, Trace: flags&flagByTrace != 0}
+	}
 	n := r.Uvarint()
 	if n > uint64(len(b)) { // each recipient takes more than an octet
 		return nil, ErrFormat
@@ -129,6 +148,13 @@ func Decode(b []byte) (*queue.Envelope, error) {
 		return nil, ErrFormat
 	}
 	return e, nil
+}
+
+// ReversePath reads no more of a stored envelope than that; "" when it is damaged.
+func ReversePath(b []byte) string {
+	r := NewReader(b)
+	r.Byte()
+	return r.String()
 }
 
 // A Reader takes values off a slice. After the first that is not there all are zero and Err is ErrFormat.

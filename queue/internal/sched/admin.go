@@ -279,12 +279,12 @@ func (x *Index[P]) UnpinWhole(id uint64) {
 func (x *Index[P]) Replace(id uint64, parts []Part, payload func(part int) P) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var priority int8
+	var rank Rank
 	for it := x.heads[id]; it != nil; it = it.next {
-		priority = it.priority
+		rank = it.rank
 		x.unpin(it)
 		x.detach(it)
 	}
 	x.unpinned.Broadcast()
-	return x.add(id, priority, parts, payload)
+	return x.add(id, rank, parts, payload)
 }

@@ -21,8 +21,11 @@ func before[P any](in place, a, b *Item[P]) bool {
 	case parked:
 		return a.alarm < b.alarm
 	}
-	if a.priority != b.priority {
-		return a.priority > b.priority
+	if a.rank.Priority != b.rank.Priority {
+		return a.rank.Priority > b.rank.Priority
+	}
+	if in == ready && a.turn != b.turn {
+		return later(b.turn, a.turn)
 	}
 	return a.due < b.due
 }

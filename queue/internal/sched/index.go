@@ -45,8 +45,9 @@ type Item[P any] struct {
 	route    *route[P]
 	due      int64 // Unix nanoseconds
 	alarm    int64
+	rank     Rank
+	turn     uint32 // among the ready
 	pos      int32
-	priority int8
 	place    place
 	hold     bool
 	expire   bool
@@ -68,6 +69,7 @@ type route[P any] struct {
 	waiting    itemHeap[P]
 	parked     itemHeap[P]
 	held       itemHeap[P]
+	turns      *turns
 	items      int       // in any place
 	prev, next *route[P] // ring; nil when outside
 	waitPos    int       // in Index.waiting, -1 when outside
@@ -122,13 +124,13 @@ type Part struct {
 
 // Add enters a message. payload gives each of its items, by the index of its part, what its
 // owner notes with it.
-func (x *Index[P]) Add(id uint64, priority int8, parts []Part, payload func(part int) P) error {
+func (x *Index[P]) Add(id uint64, rank Rank, parts []Part, payload func(part int) P) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.add(id, priority, parts, payload)
+	return x.add(id, rank, parts, payload)
 }
 
-func (x *Index[P]) add(id uint64, priority int8, parts []Part, payload func(part int) P) error {
+func (x *Index[P]) add(id uint64, rank Rank, parts []Part, payload func(part int) P) error {
 	if x.closed != nil {
 		return x.closed
 	}
@@ -138,7 +140,7 @@ func (x *Index[P]) add(id uint64, priority int8, parts []Part, payload func(part
 	for i := range parts {
 		part := &parts[i]
 		it := &Item[P]{
-			Payload: payload(i), id: id, priority: priority,
+			Payload: payload(i), id: id, rank: rank,
 			due: envcodec.Nanos(part.Due), alarm: envcodec.Nanos(part.Alarm), hold: part.Hold, expire: part.Expire,
 		}
 		*end, end = it, &it.next
@@ -178,7 +180,7 @@ func (x *Index[P]) enter(it *Item[P], now int64) {
 	case it.due > now:
 		it.route.waiting.push(it)
 	default:
-		it.route.ready.push(it)
+		it.route.makeReady(it)
 	}
 	x.fix(it.route)
 }
@@ -261,7 +263,7 @@ func (x *Index[P]) advance(now int64) {
 		}
 		for it := r.waiting.min(); it != nil && it.due <= now; it = r.waiting.min() {
 			r.waiting.remove(it)
-			r.ready.push(it)
+			r.makeReady(it)
 		}
 		x.fix(r)
 		moved = true

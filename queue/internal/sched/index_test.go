@@ -76,7 +76,7 @@ func TestIndexRandom(t *testing.T) {
 							Hold: rnd.IntN(6) == 0,
 						})
 					}
-					require.NoError(t, x.Add(next, int8(rnd.IntN(3)), parts, func(i int) int { return i }))
+					require.NoError(t, x.Add(next, Rank{int8(rnd.IntN(3)), rnd.Uint32N(4)}, parts, func(i int) int { return i }))
 					next++
 				case 2, 3:
 					w := queue.Want{Max: rnd.IntN(5), For: time.Minute, PerRoute: rnd.IntN(3), Room: map[string]int{"r0": 0, "r1": queue.RoomDown}}

@@ -36,6 +36,7 @@ func (x *Index[P]) Lease(w queue.Want) ([]Grant[P], time.Time, error) {
 		perRoute = math.MaxInt
 	}
 	var grants []Grant[P]
+	more := false
 	// A whole round without a grant ends the search. Routes that run empty leave the ring.
 	for passed := 0; len(grants) < max(w.Max, 1) && passed < x.ringSize; {
 		r := x.ring
@@ -51,7 +52,9 @@ func (x *Index[P]) Lease(w queue.Want) ([]Grant[P], time.Time, error) {
 		down := room == queue.RoomDown
 		switch {
 		case down && r.given < perRoute:
-			it = r.needsAttention(now.UnixNano())
+			var unseen bool
+			it, unseen = r.needsAttention(now.UnixNano())
+			more = more || unseen
 		case !down && r.given < room:
 			it = r.first()
 		}
@@ -64,32 +67,35 @@ func (x *Index[P]) Lease(w queue.Want) ([]Grant[P], time.Time, error) {
 		x.leave(it)
 		grants = append(grants, x.grant(it, w, now, down))
 	}
+	if more {
+		x.wakeAll()
+	}
 	return grants, now, nil
 }
 
-// first is the item a route would give out next.
-func (r *route[P]) first() *Item[P] {
-	a, b := r.ready.min(), r.parked.min()
-	if a == nil || b != nil && before(ready, b, a) {
-		return b
-	}
-	return a
-}
+// parkAtOnce bounds how many items one call of Lease parks on a route: a destination that goes down with a
+// million messages must not hold up the others meanwhile.
+const parkAtOnce = 4096
 
 // needsAttention finds an item whose alarm has come, on a route that is down. The ready
-// items it meets that can wait are parked by their alarm, so each is looked at once.
-func (r *route[P]) needsAttention(now int64) *Item[P] {
-	for it := r.ready.min(); it != nil; it = r.ready.min() {
+// items it meets that can wait are parked by their alarm, so each is looked at once. more: there are others to
+// be looked at, by the next call.
+func (r *route[P]) needsAttention(now int64) (due *Item[P], more bool) {
+	for range parkAtOnce {
+		it := r.ready.min()
+		if it == nil {
+			break
+		}
 		if it.alarm <= now {
-			return it
+			return it, false
 		}
 		r.ready.remove(it)
 		r.parked.push(it)
 	}
 	if it := r.parked.min(); it != nil && it.alarm <= now {
-		return it
+		return it, false
 	}
-	return nil
+	return nil, r.ready.min() != nil
 }
 
 func (x *Index[P]) grant(it *Item[P], w queue.Want, now time.Time, down bool) Grant[P] {
