@@ -12,6 +12,9 @@
 //	      codes as errors
 //	3501  \Recent                         yes, as the upgrade Recenter
 //	4315  UIDPLUS: APPENDUID, COPYUID     yes, AppendResult and Copied
+//	4314  access control lists            yes, as the upgrade Rights of a Store
+//	5464  annotations                     yes, as the upgrade Annotations of a Store
+//	9208  quotas                          yes, as the upgrade Quotas of a Store
 //	6154  SPECIAL-USE                     yes
 //	7162  mod-sequences, vanished UIDs    yes, Changes and SetFlags
 //	8474  object ids                      yes, MailboxInfo.ID and Message.ID
