@@ -26,7 +26,8 @@
 // a Router says otherwise). A dead or slow route holds up its own items and nobody else's: each route
 // has a window of concurrent attempts that grows with success and shrinks with failure, and
 // a breaker that stops attempts while nothing answers. While it is open the items are looked
-// after (warned about, given up in time) without being tried.
+// after (warned about, given up in time) without being tried. Routes take turns, and within a route its senders do;
+// Rate and Limits bound how often something is tried, RetryBy gives destinations and kinds of trouble their own patience.
 //
 // # Packages
 //
@@ -42,7 +43,8 @@
 //	5321  6.1 reliable delivery and replies by email        yes
 //	5321  6.3 loops, by counting Received                   in relay
 //	3461  4 NOTIFY, RET, ENVID, ORCPT                       yes; reports are in dsn
-//	4865  FUTURERELEASE                                     HoldUntil; the SMTP parameter is not parsed here
-//	6710  MT-PRIORITY                                       Priority orders the work of a route
+//	2852  DELIVERBY, both modes and trace                   yes, DeliverBy
+//	4865  FUTURERELEASE                                     yes, HoldUntil
+//	6710  MT-PRIORITY                                       yes, Priority orders the work of a route
 //	6531  SMTPUTF8, 8689 REQUIRETLS                         kept, for the Transport to honour
 package queue

@@ -35,6 +35,7 @@ func Test(t *testing.T, fresh func(t *testing.T) func() (queue.Store, error), o 
 		{"LeaseRoutes", testLeaseRoutes},
 		{"LeaseFair", testLeaseFair},
 		{"LeasePriority", testLeasePriority},
+		{"LeaseSenders", testLeaseSenders},
 		{"LeaseEnds", testLeaseEnds},
 		{"LeaseConcurrent", testLeaseConcurrent},
 		{"RoomDown", testRoomDown},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -223,6 +224,49 @@ func testLeasePriority(e *env) {
 		if len(l) != 1 || l[0].Envelope.Priority != want {
 			e.Fatalf("want the message of priority %d next", want)
 		}
+	}
+}
+
+// testLeaseSenders: the senders of one destination are served in turn, whether their messages are new or come back
+// from a lease, and a higher priority still goes first.
+func testLeaseSenders(e *env) {
+	s := e.store()
+	from := func(sender string, priority int8) queue.Message {
+		m := message("a@example.org")
+		m.ReversePath, m.Priority = sender, priority
+		return m
+	}
+	for range 30 {
+		e.enqueue(s, from("bulk@news.test", 0))
+	}
+	e.enqueue(s, from("one@small.test", 0), from("two@small.test", 0), from("bulk@news.test", 5))
+	var order []string
+	var held []queue.Lease
+	for range 6 {
+		for _, l := range e.lease(s, queue.Want{Max: 1, For: time.Hour}) {
+			order = append(order, l.Envelope.ReversePath)
+			held = append(held, l)
+		}
+	}
+	if len(order) < 6 || order[0] != "bulk@news.test" || held[0].Envelope.Priority != 5 {
+		e.Fatalf("the message of the higher priority is not the first: %v", order)
+	}
+	for _, sender := range []string{"one@small.test", "two@small.test"} {
+		if !slices.Contains(order[1:5], sender) {
+			e.Errorf("one sender's 30 messages keep %s waiting: %v", sender, order)
+		}
+	}
+	for _, l := range held { // given back, all due at once
+		e.settle(s, l, queue.Settlement{})
+	}
+	order = nil
+	for range 6 {
+		for _, l := range e.lease(s, queue.Want{Max: 1, For: time.Hour}) {
+			order = append(order, l.Envelope.ReversePath)
+		}
+	}
+	if !slices.Contains(order, "one@small.test") || !slices.Contains(order, "two@small.test") {
+		e.Errorf("after a retry the senders are not served in turn: %v", order)
 	}
 }
 

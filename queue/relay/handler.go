@@ -66,8 +66,7 @@ func refusal(err error) error {
 	return err
 }
 
-// Envelope makes the queue's envelope of a transaction. DELIVERBY in mode R becomes Expires,
-// HOLDFOR and HOLDUNTIL become HoldUntil.
+// Envelope makes the queue's envelope of a transaction. HOLDFOR and HOLDUNTIL become HoldUntil.
 func Envelope(tx *smtp.Transaction, now time.Time) queue.Envelope {
 	p := &tx.Params
 	e := queue.Envelope{
@@ -84,8 +83,10 @@ func Envelope(tx *smtp.Transaction, now time.Time) queue.Envelope {
 	if p.HoldFor > 0 {
 		e.HoldUntil = now.Add(p.HoldFor)
 	}
-	if p.DeliverBy.Mode == 'R' {
-		e.Expires = now.Add(time.Duration(p.DeliverBy.Seconds) * time.Second)
+	if by := p.DeliverBy; by.Mode != 0 {
+		e.DeliverBy = queue.DeliverBy{
+			Time: now.Add(time.Duration(by.Seconds) * time.Second), Return: by.Mode == 'R', Trace: by.Trace,
+		}
 	}
 	for _, r := range tx.Recipients {
 		e.Recipients = append(e.Recipients, Recipient(r))

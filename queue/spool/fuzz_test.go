@@ -115,6 +115,9 @@ func TestEnvelopeCodec(t *testing.T) {
 			ReversePath: strings.Repeat("é", rnd.IntN(5)), EnvID: "id", Tag: "t", UTF8: rnd.IntN(2) == 0, RequireTLS: rnd.IntN(2) == 0,
 			Priority: int8(rnd.IntN(19) - 9), HoldUntil: time.Unix(1+rnd.Int64N(9e9), 5), Arrived: time.Unix(1, 1),
 		}
+		if rnd.IntN(2) == 0 {
+			e.DeliverBy = queue.DeliverBy{Time: time.Unix(5, 5), Return: rnd.IntN(2) == 0, Trace: rnd.IntN(2) == 0}
+		}
 		for range 1 + rnd.IntN(4) {
 			e.Recipients = append(e.Recipients, queue.Recipient{
 				Address: "u@example.org", Notify: queue.Notify(rnd.IntN(16)), Attempts: rnd.IntN(99), Due: time.Unix(7, 7), Warned: true,

@@ -39,18 +39,18 @@ type Index[P any] struct {
 
 // An Item is one message's recipients on one route.
 type Item[P any] struct {
-	Payload  P
-	id       uint64
-	next     *Item[P]
-	route    *route[P]
-	due      int64 // Unix nanoseconds
-	alarm    int64
-	rank     Rank
-	turn     uint32 // among the ready
-	pos      int32
-	place    place
-	hold     bool
-	expire   bool
+	Payload P
+	id      uint64
+	next    *Item[P]
+	route   *route[P]
+	due     int64 // Unix nanoseconds
+	alarm   int64
+	rank    Rank
+	turn    uint32 // among the ready
+	pos     int32
+	place   place
+	hold    bool
+	expire  bool
 }
 
 // ID returns the number of the item's message.
