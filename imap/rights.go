@@ -35,7 +35,7 @@ const (
 	RightDeleted                         // t: change \Deleted
 	RightExpunge                         // e: EXPUNGE
 	RightAdminister                      // a: change its list
-	AllRights       = 1<<iota - 1
+	AllRights       RightSet = 1<<iota - 1
 )
 
 const rightLetters = "lrswipkxtea"

@@ -109,6 +109,7 @@ func (m *mailbox) Body(ctx context.Context, uid imap.UID) (octets imap.Body, err
 func (m *mailbox) Append(ctx context.Context, msgs []imap.NewMessage) (done imap.AppendResult, err error) {
 	// All reading comes before all storing: a reader that fails leaves nothing behind.
 	fresh := make([]message, len(msgs))
+	size := int64(0)
 	for i, msg := range msgs {
 		var octets strings.Builder
 		if _, err := io.Copy(&octets, msg.Body); err != nil {
@@ -118,9 +119,13 @@ func (m *mailbox) Append(ctx context.Context, msgs []imap.NewMessage) (done imap
 			msg.InternalDate = time.Now()
 		}
 		fresh[i].body = octets.String()
+		size += int64(octets.Len())
 		fresh[i].Message = imap.Message{Flags: msg.Flags, InternalDate: msg.InternalDate.Truncate(time.Second), Size: int64(octets.Len()), ID: msg.ID}
 	}
 	err = m.with(ctx, func(b *box) error {
+		if err := m.storage.room(size, len(fresh), 0); err != nil {
+			return fail("append", "", err)
+		}
 		done.UIDValidity = b.state.UIDValidity
 		modSeq := b.state.HighestModSeq + 1
 		for _, msg := range fresh {
@@ -176,6 +181,13 @@ func (m *mailbox) Copy(ctx context.Context, set imap.UIDSet, dst string, move bo
 		to := m.storage.boxes[dst]
 		if to == nil {
 			return fail("copy to", dst, imap.ErrNoMailbox)
+		}
+		if !move {
+			octets, messages := int64(0), 0
+			b.within(set, func(_ int, msg *message) { octets, messages = octets+msg.Size, messages+1 })
+			if err := m.storage.room(octets, messages, 0); err != nil {
+				return fail("copy to", dst, err)
+			}
 		}
 		done = b.copyTo(to, set, move)
 		return nil

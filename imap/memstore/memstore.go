@@ -21,6 +21,9 @@ type Storage struct {
 	subscribed map[string]bool
 	validity   uint32 // the last UIDVALIDITY given out
 	ids        uint64 // the last object id given out
+
+	extras // of the store itself; see upgrades.go
+	limits map[imap.QuotaResource]int64
 }
 
 // New returns a Storage with an empty Inbox.
@@ -125,6 +128,9 @@ func (s store) Create(ctx context.Context, name string, opts *imap.CreateOptions
 	if opts == nil {
 		opts = new(imap.CreateOptions)
 	}
+	if err := s.room(0, 0, 1); err != nil {
+		return fail("create", name, err)
+	}
 	s.boxes[name] = s.newBox(opts.SpecialUse)
 	return nil
 }
@@ -160,6 +166,7 @@ func (s store) Rename(ctx context.Context, old, new string) error {
 		return fail("rename to", new, imap.ErrMailboxExists)
 	case old == imap.Inbox:
 		inbox, b := s.boxes[old], s.newBox("")
+		b.annotations, b.acl = inbox.annotations, inbox.acl
 		s.boxes[new] = b
 		inbox.copyTo(b, imap.AllUIDs, true)
 		return nil
@@ -203,6 +210,7 @@ type box struct {
 	recent   imap.UID // the messages after this one are recent
 	deleted  bool
 	watchers map[*func()]bool
+	extras
 }
 
 // message is never written to: a change of flags puts another one in its place, so that

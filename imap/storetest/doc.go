@@ -15,6 +15,9 @@
 //	RFC   subject                                     proved
 //	9051  UIDs, UIDVALIDITY, flags, names, APPEND     yes
 //	3501  \Recent, where the store is a Recenter      yes
+//	4314  access control lists, where it has Rights   yes
+//	5464  annotations, where it has Annotations       yes
+//	9208  quotas, where it has Quotas                 yes
 //	4315  UIDs of what was appended and copied        yes
 //	7162  mod-sequences, conflicts, vanished UIDs     yes
 //	8474  object ids, where the store has them        yes

@@ -32,6 +32,7 @@ func Test(t *testing.T, newStorage func(t testing.TB) Open) {
 		{"Changes", changesTests},
 		{"Handles", handleTests},
 		{"Concurrent", concurrentTests},
+		{"Upgrades", upgradeTests},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
