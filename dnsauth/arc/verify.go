@@ -47,20 +47,13 @@ type Verifier struct {
 	bodies   [2]*canon.Body // simple and relaxed; nil when no signature needs it
 	messages []messageCheck // by instance
 	seals    [][sha256.Size]byte
-	keys     map[string]*lookup
+	keys     map[string]*resolver.Pending
 }
 
 type messageCheck struct {
 	hash [sha256.Size]byte // of the header
 	body *canon.Body
 	sink *canon.Sink
-}
-
-// lookup is one key look-up, which several signatures may share.
-type lookup struct {
-	done   chan struct{}
-	answer resolver.Answer
-	err    error
 }
 
 // maxHeader bounds the header, in octets.
@@ -137,7 +130,7 @@ func (v *Verifier) begin() {
 	v.hashSeals(sets)
 	index := canon.NewFields(v.header)
 	v.messages = make([]messageCheck, len(sets))
-	v.keys = make(map[string]*lookup)
+	v.keys = make(map[string]*resolver.Pending)
 	for i, s := range sets {
 		v.startLookup(s.Seal.keyName())
 		v.startLookup(s.Message.keyName())
@@ -146,15 +139,9 @@ func (v *Verifier) begin() {
 }
 
 func (v *Verifier) startLookup(name string) {
-	if v.keys[name] != nil {
-		return
+	if v.keys[name] == nil {
+		v.keys[name] = resolver.Ask(v.ctx, v.resolver, resolver.EscapeName(name), dns.TypeTXT)
 	}
-	l := &lookup{done: make(chan struct{})}
-	v.keys[name] = l
-	go func() { // ends with the resolver's answer, at the latest with ctx
-		l.answer, l.err = v.resolver.Resolve(v.ctx, resolver.EscapeName(name), dns.TypeTXT)
-		close(l.done)
-	}()
 }
 
 // hashSeals computes what each seal signs: all sets up to its own, in order
@@ -262,14 +249,12 @@ func (v *Verifier) checkMessage(i int) (reason string) {
 
 // checkSignature gets the key and verifies.
 func (v *Verifier) checkSignature(s *Signature, digest []byte) (reason string) {
-	l := v.keys[s.keyName()]
-	select {
-	case <-l.done:
-	case <-v.ctx.Done():
+	answer, err := v.keys[s.keyName()].Answer(v.ctx)
+	texts := resolver.Texts(answer)
+	switch {
+	case v.ctx.Err() != nil && err != nil:
 		return "no key in time"
-	}
-	texts := resolver.Texts(l.answer)
-	if l.err != nil || len(texts) == 0 {
+	case len(texts) == 0:
 		return "no key"
 	}
 	key, err := dkim.ParseKey(texts[0])

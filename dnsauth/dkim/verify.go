@@ -103,16 +103,7 @@ type check struct {
 	hash  [sha256.Size]byte // of the header
 	body  *canon.Body
 	sink  *canon.Sink
-	keys  *lookup // own, or that of a check before with the same key
-	own   lookup
-}
-
-// lookup is one key look-up, which several signatures may share.
-type lookup struct {
-	name   string
-	done   chan struct{}
-	answer resolver.Answer
-	err    error
+	keys  *resolver.Pending // shared with the checks before that have the same key
 }
 
 // NewVerifier returns a verifier for one message. When ctx ends, signatures whose
@@ -264,17 +255,12 @@ func (v *Verifier) start(field int) *check {
 		return c
 	}
 	for _, other := range v.checks {
-		if other.keys != nil && other.keys.name == sig.KeyName() {
+		if other.keys != nil && other.res.Signature.KeyName() == sig.KeyName() {
 			c.keys = other.keys
 			return c
 		}
 	}
-	c.own = lookup{name: sig.KeyName(), done: make(chan struct{})}
-	c.keys = &c.own
-	go func(l *lookup) { // ends with the resolver's answer, at the latest with ctx
-		l.answer, l.err = v.resolver.Resolve(v.ctx, resolver.EscapeName(l.name), dns.TypeTXT)
-		close(l.done)
-	}(c.keys)
+	c.keys = resolver.Ask(v.ctx, v.resolver, resolver.EscapeName(sig.KeyName()), dns.TypeTXT)
 	return c
 }
 
@@ -356,15 +342,14 @@ func (v *Verifier) finish(c *check) {
 	if c.keys == nil {
 		return
 	}
-	select {
-	case <-c.keys.done:
-	case <-v.ctx.Done():
-		c.res.Status, c.res.Reason = TempError, "key unavailable: time limit reached"
-		return
-	}
-	c.res.Secure = c.keys.answer.Secure
+	answer, err := c.keys.Answer(v.ctx)
+	c.res.Secure = answer.Secure
 	policy := c.res.Reason // set when the header alone is unacceptable
-	err := v.evaluate(c)
+	if err == nil {
+		err = v.evaluate(c, answer)
+	} else {
+		err = noKey(err)
+	}
 	var o *outcomeError
 	switch {
 	case errors.As(err, &o):
@@ -379,16 +364,20 @@ func (v *Verifier) finish(c *check) {
 // maxKeyRecords bounds the TXT records tried at one name.
 const maxKeyRecords = 4
 
+func noKey(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &outcomeError{TempError, "key unavailable: time limit reached"}
+	case resolver.Temporary(err):
+		return &outcomeError{TempError, "key unavailable"}
+	}
+	return &outcomeError{PermError, "no key for signature"}
+}
+
 // evaluate goes through the key records (RFC 6376, 6.1.2) and verifies with
 // the first that fits.
-func (v *Verifier) evaluate(c *check) error {
-	if err := c.keys.err; err != nil {
-		if resolver.Temporary(err) {
-			return &outcomeError{TempError, "key unavailable"}
-		}
-		return &outcomeError{PermError, "no key for signature"}
-	}
-	texts := resolver.Texts(c.keys.answer)
+func (v *Verifier) evaluate(c *check, answer resolver.Answer) error {
+	texts := resolver.Texts(answer)
 	if len(texts) == 0 {
 		return &outcomeError{PermError, "no key for signature"}
 	}

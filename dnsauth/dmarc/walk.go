@@ -33,65 +33,43 @@ type records struct {
 	resolver resolver.Resolver
 
 	mu     sync.Mutex
-	byName map[string]*recordLookup
-}
-
-type recordLookup struct {
-	done    chan struct{}
-	record  *Record // nil without a single valid one
-	several bool
-	err     error
+	byName map[string]*resolver.Pending
 }
 
 // start begins the look-up for name unless it has begun.
-func (r *records) start(name string) *recordLookup {
+func (r *records) start(name string) *resolver.Pending {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l := r.byName[name]
-	if l == nil {
-		l = &recordLookup{done: make(chan struct{})}
+	p := r.byName[name]
+	if p == nil {
 		if r.byName == nil {
-			r.byName = make(map[string]*recordLookup)
+			r.byName = make(map[string]*resolver.Pending)
 		}
-		r.byName[name] = l
-		go func() { // ends with the resolver's answer, at the latest with ctx
-			defer close(l.done)
-			l.record, l.several, l.err = lookupRecord(r.ctx, r.resolver, name)
-		}()
+		p = resolver.Ask(r.ctx, r.resolver, resolver.EscapeName("_dmarc."+name), dns.TypeTXT)
+		r.byName[name] = p
 	}
-	return l
+	return p
 }
 
-// get waits for the record at name.
-func (r *records) get(name string) (*Record, error) {
-	l := r.start(name)
-	select {
-	case <-l.done:
-		return l.record, l.err
-	case <-r.ctx.Done():
-		return nil, r.ctx.Err()
-	}
-}
-
-// lookupRecord asks for the record at _dmarc.name. Several are as good as none
-// (RFC 9989, 4.10, step 2).
-func lookupRecord(ctx context.Context, r resolver.Resolver, name string) (rec *Record, several bool, err error) {
-	a, err := r.Resolve(ctx, resolver.EscapeName("_dmarc."+name), dns.TypeTXT)
+// get waits for the record at _dmarc.name, nil without a valid one. Several are as good as
+// none (RFC 9989, 4.10, step 2).
+func (r *records) get(name string) (rec *Record, err error) {
+	a, err := r.start(name).Answer(r.ctx)
 	if errors.Is(err, resolver.ErrName) {
-		return nil, false, nil // too long to exist
+		return nil, nil // too long to exist
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	for _, text := range resolver.Texts(a) {
 		if p, err := Parse(text); err == nil {
 			if rec != nil {
-				return nil, true, nil
+				return nil, nil
 			}
 			rec = p
 		}
 	}
-	return rec, false, nil
+	return rec, nil
 }
 
 // walk finds the organizational domain of domain (RFC 9989, 4.10.2), and the

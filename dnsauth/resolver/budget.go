@@ -24,5 +24,17 @@ func (b *Budget) Resolve(ctx context.Context, name string, qtype uint16) (Answer
 	return b.Next.Resolve(ctx, name, qtype)
 }
 
+// Recall is Resolve for what Next has at hand.
+func (b *Budget) Recall(name string, qtype uint16) (Answer, bool) {
+	if b.used.Load() >= int64(b.Max) {
+		return Answer{}, false
+	}
+	a, ok := recall(b.Next, name, qtype)
+	if ok {
+		b.used.Add(1)
+	}
+	return a, ok
+}
+
 // Used returns how many questions were asked, those turned away included.
 func (b *Budget) Used() int { return int(b.used.Load()) }

@@ -78,16 +78,11 @@ func (c *Cache) Resolve(ctx context.Context, name string, qtype uint16) (Answer,
 	now := c.now()
 
 	c.mu.Lock()
-	if el := c.entries[q]; el != nil {
-		e := el.Value.(*entry)
-		if now.Before(e.until) {
-			c.recent.MoveToFront(el)
-			answer, err := e.answer, e.err
-			answer.TTL = e.until.Sub(now)
-			c.mu.Unlock()
-			return answer, err
-		}
-		c.remove(el)
+	if e := c.find(q, now); e != nil {
+		answer, err := e.answer, e.err
+		answer.TTL = e.until.Sub(now)
+		c.mu.Unlock()
+		return answer, err
 	}
 	f := c.flights[q]
 	if f == nil {
@@ -110,6 +105,36 @@ func (c *Cache) Resolve(ctx context.Context, name string, qtype uint16) (Answer,
 		c.mu.Unlock()
 		return Answer{}, contextError(ctx, name, qtype)
 	}
+}
+
+// Recall returns an answer that is kept.
+func (c *Cache) Recall(name string, qtype uint16) (Answer, bool) {
+	q := question{dns.CanonicalName(name), qtype}
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.find(q, now)
+	if e == nil || e.err != nil {
+		return Answer{}, false
+	}
+	answer := e.answer
+	answer.TTL = e.until.Sub(now)
+	return answer, true
+}
+
+// find returns what is kept for q and not outdated. c.mu is held.
+func (c *Cache) find(q question, now time.Time) *entry {
+	el := c.entries[q]
+	if el == nil {
+		return nil
+	}
+	e := el.Value.(*entry)
+	if !now.Before(e.until) {
+		c.remove(el)
+		return nil
+	}
+	c.recent.MoveToFront(el)
+	return e
 }
 
 // launch starts the query for q. c.mu is held.

@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	godkim "github.com/emersion/go-msgauth/dkim"
+	"github.com/miekg/dns"
 
 	"github.com/mailblocks/mailblocks/dnsauth/dkim"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
 )
 
-// signed returns a message of about size octets with an RSA signature, and the zone with its key.
-func signed(b *testing.B, size int) ([]byte, *resolver.Zones, string) {
+// signed returns a signed message of about size octets, a cache that has the key, and the key's record.
+func signed(b *testing.B, size int) ([]byte, resolver.Resolver, string) {
 	key, err := dkim.GenerateKey("rsa")
 	if err != nil {
 		b.Fatal(err)
@@ -35,17 +36,21 @@ func signed(b *testing.B, size int) ([]byte, *resolver.Zones, string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return append([]byte(field), text...), zones, record
+	cache := &resolver.Cache{Next: zones}
+	if _, err := cache.Resolve(b.Context(), "sel._domainkey.example.org.", dns.TypeTXT); err != nil {
+		b.Fatal(err)
+	}
+	return append([]byte(field), text...), cache, record
 }
 
 func BenchmarkDKIMVerify(b *testing.B) {
 	for name, size := range map[string]int{"4KiB": 4 << 10, "1MiB": 1 << 20} {
-		text, zones, record := signed(b, size)
+		text, cache, record := signed(b, size)
 		b.Run(name+"/mailblocks", func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
 			for b.Loop() {
-				res, err := dkim.Verify(context.Background(), zones, bytes.NewReader(text), nil)
+				res, err := dkim.Verify(context.Background(), cache, bytes.NewReader(text), nil)
 				if err != nil || res[0].Status != dkim.Pass {
 					b.Fatal(res, err)
 				}
