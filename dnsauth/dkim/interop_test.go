@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -119,8 +121,44 @@ func (i *interop) peers(t *testing.T) map[string]func(t *testing.T) peer {
 				},
 			}
 		},
+		"opendkim": func(t *testing.T) peer {
+			if _, err := exec.LookPath("opendkim"); err != nil {
+				t.Skip("opendkim is not installed")
+			}
+			return peer{
+				// Its reader takes a bare LF for a line end, wants one at the end, and ends the header at
+				// what is no field; a milter is not shown the space around a field's colon.
+				refuses: []string{"bare CR and LF", "not a field", "space before :", "no final newline"},
+				differs: []string{"folded", "empty fields"},
+				verify: func(t *testing.T, msg []byte) bool {
+					return strings.Contains(i.opendkim(t, msg, "Mode v\nAlwaysAddARHeader yes\nAuthservID mx.test"), "dkim=pass")
+				},
+				sign: func(t *testing.T, msg []byte, c dkim.Canonicalization) []byte {
+					out := i.opendkim(t, msg, "Mode s\nDomain example.org\nSelector s\nRequireSafeKeys no\nKeyFile "+i.keyFile+"\nCanonicalization "+string(c)+"/"+string(c))
+					m := insertedField.FindStringSubmatch(out)
+					require.NotNil(t, m, out)
+					return append([]byte("DKIM-Signature: "+strings.ReplaceAll(m[1], "\n", "\r\n")+"\r\n"), msg...)
+				},
+			}
+		},
 	}
 }
+
+// opendkim reads configuration, keys and message from files; of what it does with a message it prints
+// the fields that it would add.
+func (i *interop) opendkim(t *testing.T, msg []byte, conf string) string {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	conf += "\nTestDNSData file:" + write("dns", "s._domainkey.example.org "+i.record+"\n") + "\n"
+	out, _ := run(t, nil, "opendkim", "-x", write("conf", conf), "-vvv", "-t", write("msg", string(msg)))
+	return string(out)
+}
+
+var insertedField = regexp.MustCompile(`(?s)INSHEADER: idx=\d+ hname='DKIM-Signature' hvalue='(.*?)'\n`)
 
 // TestInterop signs here and verifies there, and the other way round.
 func TestInterop(t *testing.T) {

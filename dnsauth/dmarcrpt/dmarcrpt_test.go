@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -101,6 +102,45 @@ func TestCollect(t *testing.T) {
 		i := strings.Index(b.String()[at:], element)
 		require.GreaterOrEqual(t, i, 0, element)
 		at += i
+	}
+}
+
+// TestSchema has another program validate a report that uses every element.
+func TestSchema(t *testing.T) {
+	schema := shared.Path(t, "rfc", "dmarc-xml-0.2.xsd")
+	if _, err := exec.LookPath("xmllint"); err != nil {
+		shared.Missing(t, "xmllint")
+	}
+	full := record("2001:db8::1")
+	full.Row.Count = 7
+	full.Row.Evaluated.Disposition = "quarantine"
+	full.Row.Evaluated.Reasons = append(full.Row.Evaluated.Reasons, dmarcrpt.Reason{Type: "mailing_list"})
+	full.Identifiers.EnvelopeTo = "example.net"
+	full.Auth.DKIM[0].Human = "all is <well>"
+	full.Auth.SPF[0].Human = "not \"allowed\" & so on"
+	for name, r := range map[string]*dmarcrpt.Report{
+		"full": {
+			Version: "2.0",
+			Metadata: dmarcrpt.Metadata{Organization: "Example & Co", Email: "d@example.net", ExtraContact: "https://example.net/", ID: "1@example.net",
+				DateRange: dmarcrpt.DateRange{Begin: 1, End: 2}, Errors: []string{"DNS was slow"}, Generator: "mailblocks"},
+			Policy: dmarcrpt.Policy{Domain: "example.org", Policy: "reject", Subdomains: "none", Nonexistent: "quarantine", AlignDKIM: "r", AlignSPF: "s",
+				DiscoveryMethod: "treewalk", Options: "1:d", Testing: "y"},
+			Records: []dmarcrpt.Record{full, record("192.0.2.1")},
+		},
+		"least": {
+			Metadata: dmarcrpt.Metadata{Organization: "x", Email: "d@example.net", ID: "1", DateRange: dmarcrpt.DateRange{Begin: 1, End: 2}},
+			Policy:   dmarcrpt.Policy{Domain: "example.org", Policy: "none"},
+			Records: []dmarcrpt.Record{{Row: dmarcrpt.Row{SourceIP: "192.0.2.1", Count: 1, Evaluated: dmarcrpt.Evaluated{Disposition: "none", DKIM: "fail", SPF: "fail"}},
+				Identifiers: dmarcrpt.Identifiers{HeaderFrom: "example.org"}}},
+		},
+	} {
+		file := filepath.Join(t.TempDir(), "report.xml")
+		f, err := os.Create(file)
+		require.NoError(t, err)
+		require.NoError(t, r.Write(f))
+		require.NoError(t, f.Close())
+		out, err := exec.Command("xmllint", "--nonet", "--noout", "--schema", schema, file).CombinedOutput()
+		assert.NoError(t, err, "%s: %s", name, out)
 	}
 }
 
