@@ -30,14 +30,15 @@ type Annotation struct {
 
 // What the annotations of one mailbox may be.
 const (
-	MaxAnnotation  = 64 << 10 // octets of a value
-	MaxAnnotations = 200      // entries
-	maxEntry       = 255      // octets of an entry's name
+	MaxAnnotation      = 64 << 10 // octets of a value
+	MaxAnnotations     = 200      // entries
+	maxAnnotationsSize = 1 << 20  // octets of all values together
+	maxEntry           = 255      // octets of an entry's name
 )
 
 // Annotated returns the annotations that changes make of old, which stays as it is. ErrTooBig:
-// a value over MaxAnnotation. ErrLimit: more than MaxAnnotations entries, or a name over 255
-// octets.
+// a value over MaxAnnotation. ErrLimit: more than MaxAnnotations entries, more than 1 MiB of
+// values together, or a name over 255 octets.
 func Annotated(old map[string]string, changes []Annotation) (map[string]string, error) {
 	entries := maps.Clone(old)
 	if entries == nil {
@@ -55,10 +56,17 @@ func Annotated(old map[string]string, changes []Annotation) (map[string]string, 
 			entries[c.Entry] = c.Value
 		}
 	}
-	if len(entries) > MaxAnnotations && len(entries) > len(old) {
-		return nil, fmt.Errorf("%d annotations: %w", len(entries), ErrLimit)
+	if size := valuesSize(entries); len(entries) > MaxAnnotations && len(entries) > len(old) || size > maxAnnotationsSize && size > valuesSize(old) {
+		return nil, fmt.Errorf("%d annotations of %d octets: %w", len(entries), size, ErrLimit)
 	}
 	return entries, nil
+}
+
+func valuesSize(entries map[string]string) (n int) {
+	for _, v := range entries {
+		n += len(v)
+	}
+	return n
 }
 
 // ValidEntry reports whether name can name an annotation (RFC 5464, 3.2): "/private" or

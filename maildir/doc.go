@@ -4,7 +4,7 @@
 // [Dir] is the format, usable alone: deliver, list, flag, remove. [Store] is a Maildir++ tree
 // with the whole mailbox contract of package imap over it: lasting UIDs, keywords,
 // mod-sequences, and changes that other programs made, in files that Dovecot reads and writes
-// too (dovecot-uidlist, dovecot-keywords, dovecot-uidvalidity, subscriptions, each described
+// too (dovecot-uidlist, dovecot-keywords, dovecot-uidvalidity, dovecot-acl, maildirsize, subscriptions, each described
 // where it is read). What those cannot hold stands in an index of ours, which is made anew
 // when it is lost.
 //
@@ -24,5 +24,7 @@
 //	7162  mod-sequences, expunged UIDs       yes, the last 65,536 expunges of a mailbox
 //	8474  object ids                         yes: Dovecot's GUIDs
 //	8514  SAVEDATE                           yes: when we first saw it, for a foreign delivery
-//	9208  quota (maildirsize)                no
+//	4314  access control lists               yes: dovecot-acl
+//	5464  annotations                        yes, in a file of ours
+//	9208  quotas: octets, messages           yes: maildirsize of Maildir++
 package maildir

@@ -263,7 +263,7 @@ func (m *mailbox) Append(ctx context.Context, msgs []imap.NewMessage) (imap.Appe
 		}
 		a.files = append(a.files, file)
 	}
-	if err := m.f.arrive(a); err != nil {
+	if err := m.f.admitted(a, false); err != nil {
 		return imap.AppendResult{}, m.f.errorf("append to", err)
 	}
 	return imap.AppendResult{UIDValidity: a.validity, UIDs: a.uids()}, nil
@@ -377,6 +377,7 @@ func (m *mailbox) Expunge(ctx context.Context, set imap.UIDSet, onlyDeleted bool
 // expunge removes files and takes them out of the view. Both locks are held.
 func (f *folder) expunge(set imap.UIDSet, onlyDeleted bool) (failed error) {
 	gone := make(map[imap.UID]struct{})
+	var freed usage
 	for _, i := range f.within(set) {
 		msg := f.msgs[i]
 		if onlyDeleted && msg.flags.System()&imap.Deleted == 0 {
@@ -399,8 +400,17 @@ func (f *folder) expunge(set imap.UIDSet, onlyDeleted bool) (failed error) {
 		}
 		f.drop(msg.ref)
 		gone[msg.at()] = struct{}{}
+		octets, sized := msg.ref.Name.Size()
+		if !sized {
+			octets = msg.size
+		}
+		freed.octets += octets
+		freed.messages++
 	}
 	if len(gone) > 0 {
+		if err := f.quota().add(context.Background(), freed.minus(), true); err != nil {
+			f.opts.logger().Warn("maildirsize not written", "dir", f.root, "err", err)
+		}
 		f.remove(f.nextModSeq(), func(msg *message) bool {
 			_, ok := gone[msg.at()]
 			return ok
@@ -439,7 +449,7 @@ func (m *mailbox) Copy(ctx context.Context, set imap.UIDSet, dst string, move bo
 		if len(from) == 0 {
 			return copied, nil
 		}
-		if err := target.arrive(a); err != nil {
+		if err := target.admitted(a, move); err != nil {
 			return copied, target.errorf("copy to", err)
 		}
 		copied = imap.Copied{UIDValidity: a.validity, From: from, To: a.uids()}
@@ -482,7 +492,7 @@ func (m *mailbox) moveTo(ctx context.Context, target *folder, set imap.UIDSet) (
 			if err != nil || len(from) == 0 {
 				return err
 			}
-			if err := target.arrive(a); err != nil {
+			if err := target.admitted(a, true); err != nil {
 				return err
 			}
 			copied = imap.Copied{UIDValidity: a.validity, From: from, To: a.uids()}

@@ -24,6 +24,9 @@ type Options struct {
 	// SingleWriter promises that nobody but this process changes the tree: what it wrote
 	// itself is never listed again.
 	SingleWriter bool
+	// Quota limits a tree that has no maildirsize file yet. SetQuota changes the limits of one
+	// that has.
+	Quota QuotaLimits
 	// Logger gets what is wrong with a folder and mended or passed over. Nil: slog.Default().
 	Logger *slog.Logger
 	// Now is the clock. Nil: time.Now.
@@ -51,7 +54,12 @@ type Store struct {
 	opts Options
 }
 
-var _ imap.Store = (*Store)(nil)
+var (
+	_ imap.Store       = (*Store)(nil)
+	_ imap.Quotas      = (*Store)(nil)
+	_ imap.Annotations = (*Store)(nil)
+	_ imap.Rights      = (*Store)(nil)
+)
 
 // Open opens the tree at root, and makes it, with its Inbox, where there is none. Any number
 // of Stores may be open on a tree, in any number of processes, beside Dovecot, mutt and
@@ -279,13 +287,13 @@ func (s *Store) create(ctx context.Context, name string, opts *imap.CreateOption
 
 // Delete implements imap.Store.
 func (s *Store) Delete(ctx context.Context, name string) error {
-	if err := s.delete(name); err != nil {
+	if err := s.delete(ctx, name); err != nil {
 		return fmt.Errorf("maildir: delete %q: %w", name, err)
 	}
 	return nil
 }
 
-func (s *Store) delete(name string) error {
+func (s *Store) delete(ctx context.Context, name string) error {
 	if name == imap.Inbox {
 		return imap.ErrBadName
 	}
@@ -312,7 +320,17 @@ func (s *Store) delete(name string) error {
 		return err
 	}
 	wakeFolder(path)
-	return atomicfile.SyncDir(s.root)
+	if err := atomicfile.SyncDir(s.root); err != nil {
+		return err
+	}
+	size, err := s.quota().read()
+	if err == nil && size.limits != (QuotaLimits{}) {
+		_, err = s.quota().recount(ctx, size.limits)
+	}
+	if err != nil { // the mailbox has gone all the same
+		s.opts.logger().Warn("maildirsize not written", slog.String("dir", s.root), slog.Any("err", err))
+	}
+	return nil
 }
 
 // wakeFolder tells those who watch the folder at path in this process that it has gone.
@@ -386,6 +404,17 @@ func (s *Store) renameInbox(ctx context.Context, new string) error {
 		return err
 	}
 	defer inbox.Close()
+	entries, err := s.Annotations(ctx, imap.Inbox)
+	if err != nil {
+		return err
+	}
+	var copies []imap.Annotation
+	for entry, value := range entries {
+		copies = append(copies, imap.Annotation{Entry: entry, Value: value})
+	}
+	if err := s.Annotate(ctx, new, copies); err != nil {
+		return err
+	}
 	_, err = inbox.Copy(ctx, imap.AllUIDs, new, true)
 	return err
 }

@@ -1,0 +1,357 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/internal/atomicfile"
+)
+
+// maildirsize in the root, as Courier and Dovecot keep it (Maildir++):
+//
+//	file   = limits LF *( octets SP count LF )
+//	limits = limit *( "," limit )
+//	limit  = number ( "S" / "C" )              octets, messages; 0 is no limit
+//
+// The use of the tree is the sum of all lines. Whoever adds or removes messages appends a line;
+// lines go in by one write each. The file is made anew from the names of all messages when it
+// is damaged, when it grew to 5120 octets, when the sum is negative, and when a message does
+// not fit by it while it is more than one line or 15 minutes old: other programs may have
+// removed mail without saying so.
+//
+// We append the line before the messages come in, and look at the sum after that: of two who
+// fill the last room at once, at most one gets it. A crash between leaves a line too many, until
+// the file is made anew.
+const maildirSizeFile = "maildirsize"
+
+const (
+	maxMaildirSize = 5120
+	maildirSizeAge = 15 * time.Minute
+)
+
+// QuotaLimits are limits of a tree. Zero is no limit.
+type QuotaLimits struct {
+	Octets   int64
+	Messages int64
+}
+
+// usage is a number of messages and their octets.
+type usage struct{ octets, messages int64 }
+
+func (u usage) minus() usage { return usage{-u.octets, -u.messages} }
+
+// fits reports whether u is within the limits.
+func (l QuotaLimits) fits(u usage) bool {
+	return (l.Octets == 0 || u.octets <= l.Octets) && (l.Messages == 0 || u.messages <= l.Messages)
+}
+
+// sizeFile is what maildirsize says.
+type sizeFile struct {
+	limits QuotaLimits
+	used   usage
+	lines  int
+	age    time.Duration
+	sound  bool // it need not be made anew
+}
+
+// quota keeps the maildirsize of a tree.
+type quota struct {
+	root string
+	opts *Options
+}
+
+func (s *Store) quota() quota  { return quota{s.root, &s.opts} }
+func (f *folder) quota() quota { return quota{f.root, f.opts} }
+
+func (q quota) path() string { return filepath.Join(q.root, maildirSizeFile) }
+
+// read returns what the file says; without one, the limits of the options.
+func (q quota) read() (s sizeFile, err error) {
+	f, err := os.Open(q.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		s.limits = q.opts.Quota
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return s, err
+	}
+	b := make([]byte, maxMaildirSize)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && n < int(min(info.Size(), maxMaildirSize)) {
+		return s, err
+	}
+	s, ok := parseSizeFile(string(b[:n]))
+	s.age = q.opts.now().Sub(info.ModTime())
+	s.sound = ok && n < maxMaildirSize && s.used.octets >= 0 && s.used.messages >= 0
+	return s, nil
+}
+
+// parseSizeFile returns limits and sums, and whether each line made sense. Of a line that does
+// not, and of what follows it, nothing is taken.
+func parseSizeFile(text string) (s sizeFile, ok bool) {
+	header, rest, _ := strings.Cut(text, "\n")
+	for limit := range strings.SplitSeq(strings.TrimSpace(header), ",") {
+		if limit == "" {
+			return s, false
+		}
+		n, err := strconv.ParseInt(limit[:len(limit)-1], 10, 63)
+		switch kind := limit[len(limit)-1]; {
+		case err != nil || n < 0:
+			return s, false
+		case kind == 'S':
+			s.limits.Octets = n
+		case kind == 'C':
+			s.limits.Messages = n
+		}
+	}
+	for line := range strings.Lines(rest) {
+		fields := strings.Fields(line)
+		if len(fields) != 2 || !strings.HasSuffix(line, "\n") {
+			return s, false
+		}
+		octets, err1 := strconv.ParseInt(fields[0], 10, 62)
+		messages, err2 := strconv.ParseInt(fields[1], 10, 62)
+		if err1 != nil || err2 != nil {
+			return s, false
+		}
+		s.used.octets += octets
+		s.used.messages += messages
+		s.lines++
+	}
+	return s, s.lines > 0
+}
+
+// add notes that messages come or, with negative numbers, have gone. When they may not come
+// because there is no room, nothing is noted and ErrOverQuota returned. A tree without limits
+// has no notes.
+func (q quota) add(ctx context.Context, delta usage, forced bool) error {
+	s, err := q.read()
+	if err != nil || s.limits == (QuotaLimits{}) || delta == (usage{}) {
+		return err
+	}
+	if !s.sound {
+		if s, err = q.recount(ctx, s.limits); err != nil {
+			return err
+		}
+	}
+	if err := q.note(delta); err != nil {
+		return err
+	}
+	if forced {
+		return nil
+	}
+	if s, err = q.read(); err == nil && !s.limits.fits(s.used) {
+		err = imap.ErrOverQuota
+		if nerr := q.note(delta.minus()); nerr != nil {
+			return nerr
+		}
+		if s.lines > 2 || s.age > maildirSizeAge {
+			if s, err = q.recount(ctx, s.limits); err != nil {
+				return err
+			}
+			if !s.limits.fits(usage{s.used.octets + delta.octets, s.used.messages + delta.messages}) {
+				return imap.ErrOverQuota
+			}
+			return q.note(delta)
+		}
+	}
+	return err
+}
+
+func (q quota) note(u usage) error {
+	f, err := os.OpenFile(q.path(), os.O_WRONLY|os.O_APPEND, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // removed to be counted anew
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%d %d\n", u.octets, u.messages)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// recount makes the file anew.
+func (q quota) recount(ctx context.Context, limits QuotaLimits) (s sizeFile, err error) {
+	lock, err := lockFile(ctx, q.path())
+	if err != nil {
+		return s, err
+	}
+	defer lock.Unlock()
+	for range 3 {
+		before, err := q.moved()
+		if err != nil {
+			return s, err
+		}
+		used, err := q.count(ctx, before)
+		if err != nil {
+			return s, err
+		}
+		s = sizeFile{limits: limits, used: used, lines: 1, sound: true}
+		b := fmt.Appendf(nil, "%dS,%dC\n%d %d\n", limits.Octets, limits.Messages, used.octets, used.messages)
+		if err := atomicfile.Write(q.path(), b, 0o600); err != nil {
+			return s, err
+		}
+		lock.Touch()
+		// What came or went while we counted may be in it or not.
+		if after, err := q.moved(); err == nil && same(before, after) {
+			break
+		}
+	}
+	return s, nil
+}
+
+// moved returns when each folder of messages was last changed.
+func (q quota) moved() (map[string]time.Time, error) {
+	st := Store{root: q.root}
+	tree, err := st.tree()
+	if err != nil {
+		return nil, err
+	}
+	tree[imap.Inbox] = q.root
+	times := make(map[string]time.Time)
+	for _, path := range tree {
+		for _, sub := range []string{"new", "cur"} {
+			dir := filepath.Join(path, sub)
+			if info, err := os.Stat(dir); err == nil {
+				times[dir] = info.ModTime()
+			}
+		}
+	}
+	return times, nil
+}
+
+func same(a, b map[string]time.Time) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for dir, t := range a {
+		if !b[dir].Equal(t) {
+			return false
+		}
+	}
+	return true
+}
+
+// count counts the messages in folders.
+func (q quota) count(ctx context.Context, dirs map[string]time.Time) (u usage, err error) {
+	for dir := range dirs {
+		for file, err := range readDir(dir) {
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return u, err
+			}
+			size, ok := ParseName(file).Size()
+			if !ok {
+				info, err := os.Stat(filepath.Join(dir, file))
+				if err != nil {
+					continue // renamed just now
+				}
+				size = info.Size()
+			}
+			u.octets += size
+			u.messages++
+		}
+		if ctx.Err() != nil {
+			return u, ctx.Err()
+		}
+	}
+	return u, nil
+}
+
+// usage is what an arrival brings.
+func (a *arrival) usage() (u usage) {
+	for _, file := range a.files {
+		octets, _ := ParseName(file.base).Size()
+		u.octets += octets
+	}
+	u.messages = int64(len(a.files))
+	return u
+}
+
+// admitted brings the files of a into the folder when there is room for them, or although there
+// is none when they are moved.
+func (f *folder) admitted(a *arrival, moved bool) error {
+	u := a.usage()
+	if err := f.quota().add(a.ctx, u, moved); err != nil {
+		a.discard()
+		return err
+	}
+	err := f.arrive(a)
+	if err != nil {
+		if qerr := f.quota().add(context.WithoutCancel(a.ctx), u.minus(), true); qerr != nil {
+			f.opts.logger().Warn("maildirsize not written", "dir", f.root, "err", qerr)
+		}
+	}
+	return err
+}
+
+// QuotaResources implements imap.Quotas.
+func (s *Store) QuotaResources() []imap.QuotaResource {
+	return []imap.QuotaResource{imap.QuotaStorage, imap.QuotaMessages}
+}
+
+// QuotaRoots implements imap.Quotas: one root, named "", has all mailboxes.
+func (s *Store) QuotaRoots(context.Context, string) ([]string, error) { return []string{""}, nil }
+
+// Quota implements imap.Quotas.
+func (s *Store) Quota(ctx context.Context, root string) ([]imap.Quota, error) {
+	if root != "" {
+		return nil, fmt.Errorf("maildir: quota root %q: %w", root, imap.ErrNoQuotaRoot)
+	}
+	size, err := s.quota().read()
+	if err == nil && !size.sound && size.limits != (QuotaLimits{}) {
+		size, err = s.quota().recount(ctx, size.limits)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("maildir: quota of %s: %w", s.root, err)
+	}
+	var list []imap.Quota
+	if size.limits.Octets > 0 {
+		list = append(list, imap.Quota{Resource: imap.QuotaStorage, Usage: size.used.octets, Limit: size.limits.Octets})
+	}
+	if size.limits.Messages > 0 {
+		list = append(list, imap.Quota{Resource: imap.QuotaMessages, Usage: size.used.messages, Limit: size.limits.Messages})
+	}
+	return list, nil
+}
+
+// SetQuota implements imap.Quotas. A limit of zero becomes one: the file has no other word for
+// "nothing at all".
+func (s *Store) SetQuota(ctx context.Context, root string, limits []imap.Quota) error {
+	if root != "" {
+		return fmt.Errorf("maildir: quota root %q: %w", root, imap.ErrNoQuotaRoot)
+	}
+	var l QuotaLimits
+	for _, q := range limits {
+		switch q.Resource {
+		case imap.QuotaStorage:
+			l.Octets = max(q.Limit, 1)
+		case imap.QuotaMessages:
+			l.Messages = max(q.Limit, 1)
+		default:
+			return fmt.Errorf("maildir: limit of %s: %w", q.Resource, imap.ErrLimit)
+		}
+	}
+	if _, err := s.quota().recount(ctx, l); err != nil {
+		return fmt.Errorf("maildir: quota of %s: %w", s.root, err)
+	}
+	return nil
+}
