@@ -113,6 +113,7 @@ type Mailbox interface {
 	// Watch calls wake when the mailbox may have changed, by this or another handle or
 	// process, until ctx ends; it then returns ctx's error. A wake is a hint without data:
 	// it may come early, late, twice or for nothing, and a lost one costs time, not truth.
+	// One comes when Watch has begun: what happens before it is for the caller to look at.
 	// Wake must not block and must not call the Mailbox.
 	Watch(ctx context.Context, wake func()) error
 

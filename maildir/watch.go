@@ -47,6 +47,7 @@ func (n *notifier) watch(ctx context.Context, f *folder) error {
 			n.remove(dir, f)
 		}
 	}()
+	f.wake() // for what happened just before
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {

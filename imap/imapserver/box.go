@@ -144,6 +144,8 @@ type account struct {
 	store    imap.Store
 	err      error // of Login
 
+	hub hub // for NOTIFY
+
 	mu    sync.Mutex
 	boxes map[string]*box
 	idle  []*box // boxes without sessions, kept for the next, oldest first
@@ -166,6 +168,7 @@ func (s *Server) account(ctx context.Context, identity string) (*account, error)
 	a := s.accounts[identity]
 	if a == nil {
 		a = &account{server: s, identity: identity, boxes: make(map[string]*box)}
+		a.hub.account = a
 		if s.accounts == nil {
 			s.accounts = make(map[string]*account)
 		}

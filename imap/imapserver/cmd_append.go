@@ -61,6 +61,7 @@ func (c *conn) cmdAppend(ctx context.Context) reply {
 		defer mb.Close()
 		var done imap.AppendResult
 		if done, err = mb.Append(ctx, msgs); err == nil {
+			c.didAppend(name, done.UIDs)
 			r := ok("appended")
 			r.code = appendUID(done)
 			return r

@@ -122,6 +122,23 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 	return f.run(ctx, set, changedSince)
 }
 
+// fetchNew tells of messages that came what the client asked to be told of such.
+func (c *conn) fetchNew(ctx context.Context, cur *index, set imap.UIDSet, items []fetchItem) error {
+	has := func(kinds ...itemKind) bool {
+		return slices.ContainsFunc(items, func(it fetchItem) bool { return slices.Contains(kinds, it.kind) })
+	}
+	f := &fetcher{c: c, items: items, cur: cur, structure: has(itemBody, itemBodyStructure), flags: has(itemFlags), uid: has(itemUID), modSeq: has(itemModSeq)}
+	if has(itemEmailID, itemSaveDate) && len(set) > 0 {
+		if err := f.loadExtra(ctx, set); err != nil {
+			return err
+		}
+	}
+	if r := f.run(ctx, set, 0); r.fatal {
+		return r.cause
+	}
+	return nil
+}
+
 // run fetches the messages of set.
 func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.ModSeq) reply {
 	c, s := f.c, f.c.sel

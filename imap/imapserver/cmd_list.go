@@ -105,18 +105,23 @@ type listed struct {
 	imap.MailboxInfo
 	children           bool // there are mailboxes below it
 	subscribedChildren bool
+	oldName            string // before it was renamed (RFC 5465, 5.4)
 }
 
 // tree returns all mailboxes by name, with what they have below them. Levels above
 // subscribed names that do not exist are there too.
 func (c *conn) tree(ctx context.Context) (map[string]*listed, []string, error) {
+	return c.account.tree(ctx)
+}
+
+func (a *account) tree(ctx context.Context) (map[string]*listed, []string, error) {
 	tree := make(map[string]*listed)
-	for info, err := range c.account.store.Mailboxes(ctx) {
+	for info, err := range a.store.Mailboxes(ctx) {
 		if err != nil {
 			if info.Name == "" {
 				return nil, nil, err
 			}
-			c.log.LogAttrs(ctx, slog.LevelWarn, "mailbox cannot be read", slog.String("mailbox", info.Name), slog.Any("err", err))
+			a.server.logger().LogAttrs(ctx, slog.LevelWarn, "mailbox cannot be read", slog.String("identity", a.identity), slog.String("mailbox", info.Name), slog.Any("err", err))
 		}
 		tree[info.Name] = &listed{MailboxInfo: info}
 	}
@@ -204,6 +209,9 @@ func (c *conn) writeList(response string, m *listed, q *listQuery, childInfo boo
 	c.enc.Raw(`) "/" `).Mailbox(m.Name)
 	if childInfo {
 		c.enc.Raw(` ("CHILDINFO" ("SUBSCRIBED"))`)
+	}
+	if m.oldName != "" {
+		c.enc.Raw(` ("OLDNAME" (`).Mailbox(m.oldName).Raw("))")
 	}
 	c.enc.CRLF()
 }

@@ -36,6 +36,7 @@ func (c *conn) cmdCreate(ctx context.Context) reply {
 	if err := c.account.store.Create(ctx, name, &opts); err != nil {
 		return c.failed(err)
 	}
+	c.didNames(name)
 	r := ok("created")
 	if mb, err := c.account.store.Open(ctx, name); err == nil {
 		if st, err := mb.State(ctx); err == nil && isObjectID(st.ID) {
@@ -74,6 +75,7 @@ func (c *conn) cmdDelete(ctx context.Context) reply {
 	if err := c.account.store.Delete(ctx, name); err != nil {
 		return c.failed(err)
 	}
+	c.didNames(name)
 	return ok("deleted")
 }
 
@@ -93,6 +95,7 @@ func (c *conn) cmdRename(ctx context.Context) reply {
 	if err := c.account.store.Rename(ctx, from, to); err != nil {
 		return c.failed(err)
 	}
+	c.didNames(from, to)
 	return ok("renamed")
 }
 
@@ -111,6 +114,7 @@ func (c *conn) subscribe(ctx context.Context, on bool) reply {
 	if err := c.account.store.Subscribe(ctx, name, on); err != nil {
 		return c.failed(err)
 	}
+	c.didNames(name)
 	if on {
 		return ok("subscribed")
 	}

@@ -68,6 +68,7 @@ func (c *conn) replace(ctx context.Context, uid bool) reply {
 		}
 		return c.failed(errors.Join(err, mb.Expunge(ctx, added, false)))
 	}
+	c.didAppend(name, done.UIDs)
 	c.enc.Raw("* OK [").Raw(appendUID(done)).Raw("] the replacement is there").CRLF()
 	r := ok("replaced")
 	if c.qresync { // as of UID EXPUNGE (RFC 8508, 4.5)

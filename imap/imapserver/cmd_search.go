@@ -15,7 +15,8 @@ type searchReturn struct {
 	given                      bool
 	min, max, count, all, save bool
 	partial                    partialRange
-	update                     bool // RFC 5267, 4.3
+	update                     bool        // RFC 5267, 4.3
+	items                      []fetchItem // RFC 5465, 7
 }
 
 // searchReturn takes RETURN and its options, if they are there.
@@ -40,6 +41,9 @@ func (c *conn) searchReturn() (ret searchReturn) {
 			ret.save = true
 		case "UPDATE":
 			ret.update = true
+			if c.dec.AcceptWord(" (") {
+				ret.items = c.watchItems()
+			}
 		case "CONTEXT": // a hint that we need not take
 		case "PARTIAL":
 			if ret.partial.given() {
@@ -111,7 +115,7 @@ func (c *conn) search(ctx context.Context, uid bool) reply {
 	}
 	c.writeFound(found, ret, p, uid)
 	if ret.update {
-		c.keepContext(searchContext{uid: uid, query: query}, p, found)
+		c.keepContext(searchContext{uid: uid, query: query, items: ret.items}, p, found)
 	}
 	return ok("searched")
 }

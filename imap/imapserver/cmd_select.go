@@ -89,6 +89,7 @@ func (c *conn) selectMailbox(ctx context.Context, readOnly bool) reply {
 	}
 	c.sel = &selected{box: b, name: name, view: x, readOnly: readOnly || x.state.ReadOnly, keywords: len(x.state.Keywords)}
 	c.state = selectedState
+	c.listenSelected()
 	if err := c.claimRecent(ctx); err != nil {
 		c.deselect()
 		return c.failed(err)

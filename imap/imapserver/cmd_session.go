@@ -55,7 +55,7 @@ var mailboxCapabilities = []string{
 	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
 	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE", "QRESYNC",
 	"OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT",
-	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "COMPRESS=DEFLATE", "CONTEXT=SEARCH", "CONTEXT=SORT",
+	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "COMPRESS=DEFLATE", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT",
 	"IMAP4rev2",
 }
 
@@ -99,6 +99,7 @@ func (c *conn) cmdUnauthenticate(context.Context) reply {
 	if !c.end() {
 		return c.syntax()
 	}
+	c.endNotify()
 	c.deselect()
 	c.server.leave(c.account)
 	c.account, c.identity, c.state = nil, "", notAuthenticated
@@ -392,7 +393,7 @@ func (c *conn) cmdIdle(ctx context.Context) reply {
 	ends := time.Now().Add(orDefault(c.server.IdleTimeout, 30*time.Minute))
 	if c.sel != nil {
 		c.sel.box.listen(c, true)
-		defer c.sel.box.listen(c, false)
+		defer c.listenSelected()
 		if err := c.sync(ctx, syncFresh); err != nil {
 			return c.failed(err)
 		}
@@ -423,6 +424,9 @@ func (c *conn) cmdIdle(ctx context.Context) reply {
 			if err := c.sync(ctx, mode); err != nil {
 				return c.failed(err)
 			}
+		}
+		if err := c.announce(ctx, false); err != nil {
+			return c.failed(err)
 		}
 	}
 }

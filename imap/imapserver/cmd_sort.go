@@ -114,7 +114,7 @@ func (c *conn) sort(ctx context.Context, uid bool) reply {
 	if ret.given {
 		c.writeExtendedSort(f, ret, p, uid)
 		if ret.update {
-			c.keepContext(searchContext{uid: uid, query: query, keys: keys, header: header}, p, f)
+			c.keepContext(searchContext{uid: uid, query: query, keys: keys, header: header, items: ret.items}, p, f)
 		}
 		return ok("sorted")
 	}

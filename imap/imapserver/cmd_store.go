@@ -203,6 +203,7 @@ func (c *conn) copy(ctx context.Context, uid, move bool) reply {
 	}
 	r := ok("done")
 	if len(done.To) > 0 {
+		c.didAppend(dst, done.To)
 		b := fmt.Appendf(nil, "COPYUID %d ", done.UIDValidity)
 		b = appendUIDs(b, done.From)
 		b = append(b, ' ')

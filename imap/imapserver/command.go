@@ -52,6 +52,8 @@ type verb struct {
 	sync   syncMode
 	// untimed: the command waits for the client, with bounds of its own.
 	untimed bool
+	// changes: the client asked for messages to go, and hears of it whatever NOTIFY says.
+	changes bool
 }
 
 // verbs has every command but those that begin with UID. It is filled in an init function
@@ -79,6 +81,7 @@ func init() {
 		"UNSUBSCRIBE":    {run: (*conn).cmdUnsubscribe, states: loggedIn, sync: syncAll},
 		"LIST":           {run: (*conn).cmdList, states: loggedIn, sync: syncAll},
 		"LSUB":           {run: (*conn).cmdLsub, states: loggedIn, sync: syncAll},
+		"NOTIFY":         {run: (*conn).cmdNotify, states: loggedIn, sync: syncFresh},
 		"NAMESPACE":      {run: (*conn).cmdNamespace, states: loggedIn, sync: syncAll},
 		"STATUS":         {run: (*conn).cmdStatus, states: loggedIn, sync: syncAll},
 		"APPEND":         {run: (*conn).cmdAppend, states: loggedIn, sync: syncFresh},
@@ -87,26 +90,26 @@ func init() {
 		"CHECK":          {run: (*conn).cmdCheck, states: selectedState, sync: syncFresh},
 		"CLOSE":          {run: (*conn).cmdClose, states: selectedState, sync: syncNothing},
 		"UNSELECT":       {run: (*conn).cmdUnselect, states: selectedState, sync: syncNothing},
-		"EXPUNGE":        {run: (*conn).cmdExpunge, states: selectedState, sync: syncFresh},
+		"EXPUNGE":        {run: (*conn).cmdExpunge, states: selectedState, sync: syncFresh, changes: true},
 		"SEARCH":         {run: (*conn).cmdSearch, states: selectedState, sync: syncNoExpunge},
 		"SORT":           {run: (*conn).cmdSort, states: selectedState, sync: syncNoExpunge},
 		"THREAD":         {run: (*conn).cmdThread, states: selectedState, sync: syncNoExpunge},
 		"FETCH":          {run: (*conn).cmdFetch, states: selectedState, sync: syncNoExpunge},
 		"STORE":          {run: (*conn).cmdStore, states: selectedState, sync: syncNoExpunge},
-		"REPLACE":        {run: (*conn).cmdReplace, states: selectedState, sync: syncFresh},
+		"REPLACE":        {run: (*conn).cmdReplace, states: selectedState, sync: syncFresh, changes: true},
 		"COPY":           {run: (*conn).cmdCopy, states: selectedState, sync: syncFresh},
-		"MOVE":           {run: (*conn).cmdMove, states: selectedState, sync: syncFresh},
+		"MOVE":           {run: (*conn).cmdMove, states: selectedState, sync: syncFresh, changes: true},
 	}
 	uidVerbs = map[string]verb{
-		"EXPUNGE": {run: (*conn).cmdUIDExpunge, states: selectedState, sync: syncFresh},
+		"EXPUNGE": {run: (*conn).cmdUIDExpunge, states: selectedState, sync: syncFresh, changes: true},
 		"SEARCH":  {run: (*conn).cmdUIDSearch, states: selectedState, sync: syncAll},
 		"SORT":    {run: (*conn).cmdUIDSort, states: selectedState, sync: syncAll},
 		"THREAD":  {run: (*conn).cmdUIDThread, states: selectedState, sync: syncAll},
 		"FETCH":   {run: (*conn).cmdUIDFetch, states: selectedState, sync: syncAll},
 		"STORE":   {run: (*conn).cmdUIDStore, states: selectedState, sync: syncAll},
-		"REPLACE": {run: (*conn).cmdUIDReplace, states: selectedState, sync: syncFresh},
+		"REPLACE": {run: (*conn).cmdUIDReplace, states: selectedState, sync: syncFresh, changes: true},
 		"COPY":    {run: (*conn).cmdUIDCopy, states: selectedState, sync: syncFresh},
-		"MOVE":    {run: (*conn).cmdUIDMove, states: selectedState, sync: syncFresh},
+		"MOVE":    {run: (*conn).cmdUIDMove, states: selectedState, sync: syncFresh, changes: true},
 	}
 }
 
@@ -164,12 +167,19 @@ func (c *conn) runVerb(ctx context.Context, v verb) reply {
 	}
 	r := v.run(c, ctx)
 	if c.sel != nil && v.sync != syncNothing && r.status != "BAD" && !r.fatal {
+		c.tellAll = v.changes
+		defer func() { c.tellAll = false }()
 		if err := c.sync(ctx, v.sync); err != nil && r.status == "OK" {
 			if errors.Is(err, errLost) {
 				return lost()
 			}
 			// The command itself was done: the client hears the rest later.
 			c.log.LogAttrs(ctx, slog.LevelWarn, "looking for changes failed", slog.Any("err", err))
+		}
+	}
+	if v.sync != syncNothing && !r.fatal {
+		if err := c.announce(ctx, false); err != nil {
+			return c.failed(err)
 		}
 	}
 	return r

@@ -67,6 +67,8 @@ type conn struct {
 	account  *account
 	identity string
 	sel      *selected
+	notify   *notified // nil before NOTIFY
+	tellAll  bool      // the command asked for changes, whatever NOTIFY says
 
 	condstore, qresync, rev2 bool // ENABLEd
 
@@ -262,7 +264,15 @@ func (c *conn) run(ctx context.Context) (err error) {
 		if c.state != notAuthenticated {
 			until = time.Now().Add(orDefault(c.server.IdleTimeout, 30*time.Minute))
 		}
-		why, err := c.wait(until, false)
+		why, err := c.wait(until, c.notify != nil)
+		for err == nil && why == gotWoken {
+			if err = c.announce(ctx, true); errors.Is(err, errLost) {
+				return c.bye("", "the selected mailbox is gone", err)
+			}
+			if err == nil {
+				why, err = c.wait(until, true)
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -298,6 +308,7 @@ func (c *conn) bye(code, text string, cause error) error {
 
 // close releases what the session holds.
 func (c *conn) close() {
+	c.endNotify()
 	c.deselect()
 	if c.account != nil {
 		c.server.leave(c.account)

@@ -14,8 +14,9 @@ type searchContext struct {
 	tag    string
 	uid    bool
 	query  criterion
-	keys   []sortKey // nil: a SEARCH
-	header bool      // keys look at the header
+	keys   []sortKey   // nil: a SEARCH
+	header bool        // keys look at the header
+	items  []fetchItem // of new messages that match (RFC 5465, 7)
 
 	uids  imap.UIDSet // the result
 	order []hit       // of a SORT: the same in its order
@@ -77,10 +78,10 @@ func (c *conn) contextsLose(gone imap.UIDSet) {
 }
 
 // updateContexts looks again at messages that came or changed. It comes after EXISTS.
-func (c *conn) updateContexts(ctx context.Context, touched imap.UIDSet) {
+func (c *conn) updateContexts(ctx context.Context, touched, news imap.UIDSet) {
 	s := c.sel
 	s.contexts = slices.DeleteFunc(s.contexts, func(x *searchContext) bool {
-		err := c.updateContext(ctx, x, touched)
+		err := c.updateContext(ctx, x, touched, news)
 		if err != nil {
 			c.log.LogAttrs(ctx, slog.LevelWarn, "updating a search failed", slog.String("mailbox", s.name), slog.Any("err", err))
 			c.enc.Raw("* NO [NOUPDATE ").String(x.tag).Raw("] no further updates").CRLF()
@@ -89,7 +90,7 @@ func (c *conn) updateContexts(ctx context.Context, touched imap.UIDSet) {
 	})
 }
 
-func (c *conn) updateContext(ctx context.Context, x *searchContext, touched imap.UIDSet) error {
+func (c *conn) updateContext(ctx context.Context, x *searchContext, touched, news imap.UIDSet) error {
 	s := c.sel
 	m := &candidate{message: message{mb: s.box.mb}, ctx: ctx, recent: s.recent}
 	var lost, won imap.UIDSet
@@ -109,6 +110,11 @@ func (c *conn) updateContext(ctx context.Context, x *searchContext, touched imap
 		m.close()
 		if m.err != nil {
 			return m.err
+		}
+	}
+	if fetch := won.Intersect(news); len(x.items) > 0 && len(fetch) > 0 {
+		if err := c.fetchNew(ctx, s.view, fetch, x.items); err != nil {
+			return err
 		}
 	}
 	c.removeFrom(x, lost)

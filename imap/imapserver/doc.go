@@ -29,6 +29,7 @@
 //	5256  SORT, THREAD=ORDEREDSUBJECT, =REFERENCES    yes
 //	5258  LIST-EXTENDED                               yes
 //	5267  ESORT, CONTEXT=SEARCH, CONTEXT=SORT         yes
+//	5465  NOTIFY                                      yes, but for AnnotationChange
 //	5530  response codes                              yes
 //	5819  LIST-STATUS                                 yes
 //	5957  SORT=DISPLAY                                yes
@@ -47,6 +48,6 @@
 //	8970  PREVIEW                                     yes
 //	9394  PARTIAL                                     yes: SEARCH, SORT, UID FETCH
 //	2087  QUOTA; 4314 ACL;                            no
-//	5464  METADATA; 5465 NOTIFY;
+//	5464  METADATA;
 //	4467  URLAUTH
 package imapserver

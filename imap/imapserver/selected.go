@@ -20,6 +20,8 @@ type selected struct {
 	keywords   int         // how many of the mailbox's keywords the client was told
 	saved      imap.UIDSet // the result that $ stands for (RFC 5182)
 
+	own imap.UIDSet // messages that the session put here: NOTIFY does not fetch them
+
 	contexts []*searchContext
 	touched  imap.UIDSet // messages that contexts were not told of: set by told
 }
@@ -55,11 +57,13 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 	if cur == s.view && len(s.touched) == 0 {
 		return nil
 	}
+	events := c.selectedEvents()
+	expunges = expunges && events&eventMessageExpunge != 0
 	c.tellKeywords(cur)
 	var gone []int // positions
 	var goneUIDs imap.UIDSet
 	var changed []change
-	news := 0
+	var news imap.UIDSet
 	touched := s.touched
 	s.touched = nil
 	var next builder
@@ -75,9 +79,14 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 			gone = append(gone, pos)
 			goneUIDs.Add(old.uid)
 			return
+		case old == nil && events&eventMessageNew == 0:
+			return
 		case old == nil:
-			news++
+			news.Add(now.uid)
 			touched.Add(now.uid)
+		case events&eventFlagChange == 0:
+			next.push(old)
+			return
 		case now.modSeq != old.modSeq && (c.condstore || !now.sameFlags(old)):
 			changed = append(changed, change{pos - len(gone), now})
 			touched.Add(now.uid)
@@ -88,7 +97,7 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 		s.saved = s.saved.Subtract(goneUIDs)
 	}
 	c.contextsLose(goneUIDs)
-	if s.view = cur; !expunges {
+	if s.view = cur; !expunges || events != messageEvents {
 		s.view = next.done()
 		s.view.state, s.view.sets = cur.state, cur.sets
 	}
@@ -102,7 +111,7 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 		}
 	}
 	s.recent = s.recent.Subtract(goneUIDs)
-	if news > 0 {
+	if len(news) > 0 {
 		c.enc.Raw("* ").Num(uint64(s.view.len())).Raw(" EXISTS").CRLF()
 		if err := c.claimRecent(ctx); err != nil {
 			return err
@@ -113,10 +122,15 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 		s.recentTold = n
 	}
 	for _, ch := range changed {
-		c.writeFlags(ch.pos+1, ch.now, cur, false)
+		c.writeFlags(ch.pos+1, ch.now, cur, c.notify != nil)
 	}
 	if len(s.contexts) > 0 {
-		c.updateContexts(ctx, touched)
+		c.updateContexts(ctx, touched, news)
+	}
+	if c.notify != nil && len(news) > 0 && len(c.notify.spec.items) > 0 {
+		fetch := news.Subtract(s.own)
+		s.own = s.own.Subtract(news)
+		return c.fetchNew(ctx, cur, fetch, c.notify.spec.items)
 	}
 	return nil
 }
@@ -240,6 +254,7 @@ func (c *conn) deselect() {
 	if c.sel == nil {
 		return
 	}
+	c.sel.box.listen(c, false)
 	c.account.release(c.sel.box)
 	c.sel = nil
 	if c.state == selectedState {

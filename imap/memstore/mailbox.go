@@ -83,6 +83,7 @@ func (m *mailbox) Watch(ctx context.Context, wake func()) error {
 	if err := m.with(ctx, func(b *box) error { b.watchers[&wake] = true; return nil }); err != nil {
 		return err
 	}
+	wake() // for what happened just before
 	<-ctx.Done()
 	m.storage.mu.Lock()
 	defer m.storage.mu.Unlock()
