@@ -205,7 +205,10 @@ func (c *Check) Finish() (*Report, error) {
 	timer := time.AfterFunc(c.cfg.Timeout, c.cancel)
 	defer timer.Stop()
 
-	r := &Report{ServID: c.cfg.ServID}
+	r := &Report{ServID: c.cfg.ServID, discovery: "treewalk"}
+	if c.cfg.DMARC.OrganizationalDomain != nil {
+		r.discovery = "psl"
+	}
 	r.DKIM = c.verifier.Finish()
 	r.DKIMSkipped = c.verifier.Skipped()
 	if c.dmarc == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/mailblocks/mailblocks/dnsauth/authres"
 	"github.com/mailblocks/mailblocks/dnsauth/dkim"
 	"github.com/mailblocks/mailblocks/dnsauth/dmarc"
+	"github.com/mailblocks/mailblocks/dnsauth/dmarcrpt"
 	"github.com/mailblocks/mailblocks/dnsauth/dnsbl"
 	"github.com/mailblocks/mailblocks/dnsauth/iprev"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
@@ -204,4 +205,58 @@ func TestMisuse(t *testing.T) {
 	c = dnsauth.Start(t.Context(), dnsauth.Config{ServID: "mx.test"}, dnsauth.Session{Helo: "a.test"})
 	_, err = c.Finish()
 	assert.ErrorContains(t, err, "Resolver")
+}
+
+func TestAggregate(t *testing.T) {
+	z := resolver.MustParseZones(`
+		_dmarc.strict.test. TXT "v=DMARC1; p=reject; sp=quarantine; aspf=s; fo=1; ruf=mailto:d@strict.test"
+		_dmarc.lenient.test. TXT "v=DMARC1; p=reject; t=y"
+		_dmarc.watching.test. TXT "v=DMARC1; p=none"
+		strict.test. TXT "v=spf1 ip4:192.0.2.1 -all"
+		watching.test. TXT "v=spf1 ip4:192.0.2.1 -all"
+	`)
+	line, err := signingKey().ZoneLine()
+	require.NoError(t, err)
+	require.NoError(t, z.AddText(line))
+	get := func(ip, from, msg string, applied dnsauth.Disposition, why dmarcrpt.Reason) (dmarcrpt.Policy, dmarcrpt.Record, bool) {
+		r := run(t, t.Context(), dnsauth.Config{Resolver: z, ServID: "mx.test"}, dnsauth.Session{IP: netip.MustParseAddr(ip), Helo: "h.test", MailFrom: from}, msg, 4096)
+		return r.Aggregate(applied, why)
+	}
+	p, rec, ok := get("192.0.2.1", "a@strict.test", signed(t, "From: a@strict.test\r\n\r\nx\r\n"), dnsauth.Accept, dmarcrpt.Reason{})
+	require.True(t, ok)
+	assert.Equal(t, dmarcrpt.Policy{Domain: "strict.test", Policy: "reject", Subdomains: "quarantine", Nonexistent: "quarantine", AlignDKIM: "r", AlignSPF: "s",
+		DiscoveryMethod: "treewalk", Options: "1", Testing: "n"}, p)
+	assert.Equal(t, dmarcrpt.Evaluated{Disposition: "pass", DKIM: "fail", SPF: "pass"}, rec.Row.Evaluated)
+	assert.Equal(t, dmarcrpt.Identifiers{HeaderFrom: "strict.test", EnvelopeFrom: "strict.test"}, rec.Identifiers)
+	assert.Equal(t, []dmarcrpt.DKIMResult{{Domain: "example.org", Selector: "s1", Result: "pass"}}, rec.Auth.DKIM)
+	assert.Equal(t, []dmarcrpt.SPFResult{{Domain: "strict.test", Scope: "mfrom", Result: "pass"}}, rec.Auth.SPF)
+	assert.Equal(t, "192.0.2.1", rec.Row.SourceIP)
+
+	for name, c := range map[string]struct {
+		ip, from, domain string
+		applied          dnsauth.Disposition
+		why              dmarcrpt.Reason
+		want             string
+		reasons          []dmarcrpt.Reason
+	}{
+		"policy followed":     {"192.0.2.9", "a@strict.test", "strict.test", dnsauth.Reject, dmarcrpt.Reason{}, "reject", nil},
+		"subdomain":           {"192.0.2.9", "a@strict.test", "sub.strict.test", dnsauth.Quarantine, dmarcrpt.Reason{}, "quarantine", nil},
+		"not followed":        {"192.0.2.9", "a@strict.test", "strict.test", dnsauth.Accept, dmarcrpt.Reason{}, "none", []dmarcrpt.Reason{{Type: "local_policy"}}},
+		"a list":              {"192.0.2.9", "a@strict.test", "strict.test", dnsauth.Accept, dmarcrpt.Reason{Type: "mailing_list", Comment: "l"}, "none", []dmarcrpt.Reason{{Type: "mailing_list", Comment: "l"}}},
+		"testing":             {"192.0.2.9", "a@lenient.test", "lenient.test", dnsauth.Quarantine, dmarcrpt.Reason{}, "quarantine", []dmarcrpt.Reason{{Type: "policy_test_mode"}}},
+		"nothing asked for":   {"192.0.2.1", "a@watching.test", "watching.test", dnsauth.Accept, dmarcrpt.Reason{}, "none", nil},
+		"refused for another": {"192.0.2.1", "a@watching.test", "watching.test", dnsauth.Reject, dmarcrpt.Reason{}, "reject", []dmarcrpt.Reason{{Type: "local_policy"}}},
+	} {
+		_, rec, ok := get(c.ip, c.from, "From: a@"+c.domain+"\r\n\r\nx\r\n", c.applied, c.why)
+		if assert.True(t, ok, name) {
+			assert.Equal(t, c.want, rec.Row.Evaluated.Disposition, name)
+			assert.Equal(t, c.reasons, rec.Row.Evaluated.Reasons, name)
+			assert.Equal(t, c.domain, rec.Identifiers.HeaderFrom, name)
+		}
+	}
+	_, rec, ok = get("192.0.2.1", "", "From: a@strict.test\r\n\r\nx\r\n", dnsauth.Reject, dmarcrpt.Reason{})
+	assert.True(t, ok)
+	assert.Empty(t, rec.Identifiers.EnvelopeFrom)
+	_, _, ok = get("192.0.2.1", "a@none.test", "From: a@none.test\r\n\r\nx\r\n", dnsauth.Accept, dmarcrpt.Reason{})
+	assert.False(t, ok, "no record")
 }

@@ -50,6 +50,8 @@ type Report struct {
 	// with CRLF at its end, to be put in front of the message. Fields that
 	// came under the same name must go first: authres.Strip.
 	AuthenticationResults string
+
+	discovery string // how the organizational domain was found, as aggregate reports say it
 }
 
 // ReceivedSPF returns the Received-SPF field (RFC 7208, 9.1), to be put in front
