@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"io"
+	"net/mail"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,6 +105,38 @@ func TestCollect(t *testing.T) {
 		require.GreaterOrEqual(t, i, 0, element)
 		at += i
 	}
+}
+
+func TestMail(t *testing.T) {
+	r := &dmarcrpt.Report{
+		Metadata: dmarcrpt.Metadata{Organization: "x", Email: "d@example.net", ID: "17-example.org@mx.test", DateRange: dmarcrpt.DateRange{Begin: 0, End: 86400}},
+		Policy:   dmarcrpt.Policy{Domain: "example.org", Policy: "none"},
+	}
+	for i := range 300 {
+		r.Records = append(r.Records, record(fmt.Sprint("192.0.2.", i)))
+	}
+	var b bytes.Buffer
+	m := dmarcrpt.Mail{From: "dmarc@mx.test", To: "rua@example.org", Submitter: "mx.test", Date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	require.NoError(t, r.WriteMail(&b, m))
+	again, err := dmarcrpt.ParseMessage(bytes.NewReader(b.Bytes()))
+	require.NoError(t, err)
+	assert.Equal(t, r, again)
+	msg, err := mail.ReadMessage(&b)
+	require.NoError(t, err)
+	assert.Equal(t, "Report Domain: example.org Submitter: mx.test Report-ID: <17-example.org@mx.test>", msg.Header.Get("Subject"))
+	assert.Equal(t, "<17-example.org@mx.test>", msg.Header.Get("Message-Id"))
+	body, err := io.ReadAll(msg.Body)
+	require.NoError(t, err)
+	assert.Contains(t, string(body), `filename="mx.test!example.org!0!86400.xml.gz"`)
+	for line := range strings.SplitSeq(strings.ReplaceAll(string(body), "\r\n", "\n"), "\n") {
+		assert.LessOrEqual(t, len(line), 78)
+		assert.NotContains(t, line, "\r")
+	}
+
+	m.To = "a@example.org>\r\nBcc: <b@example.org"
+	assert.Error(t, r.WriteMail(io.Discard, m))
+	m.To, r.Policy.Domain = "rua@example.org", "x\ny"
+	assert.Error(t, r.WriteMail(io.Discard, m))
 }
 
 // TestSchema has another program validate a report that uses every element.

@@ -6,7 +6,7 @@
 //
 //	RFC             | section/feature                                  |
 //	RFC 9990, 3     | aggregate reports: XML, gzip; extensions skipped | yes
-//	RFC 9990, 3.5.1 | file name and subject                            | yes
+//	RFC 9990, 3.5   | Report-ID, file name, subject, the message       | yes
 //	RFC 7489, C     | older aggregate reports                          | read
 //	RFC 9991, 6591  | failure reports                                  | yes
 package dmarcrpt
