@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
+	"github.com/mailblocks/mailblocks/dnsauth/resolver"
 	"github.com/mailblocks/mailblocks/queue"
 	"github.com/mailblocks/mailblocks/smtp"
 )
@@ -20,7 +22,11 @@ type delivery struct {
 	a     *queue.Attempt
 	body  io.ReadSeeker // of the message; whoever reads it goes to its beginning first
 	group []int         // recipients, as indexes, that go to the same hosts
+	from  string        // the reverse-path to send with
+	src   Source
 
+	ascii      bool // domains of addresses go as A-labels
+	untimed    bool // a host that does not know DELIVERBY gets the message
 	utf8Header bool // the header has octets beyond ASCII
 	eightBit   *bool
 }
@@ -84,39 +90,36 @@ func (d *delivery) deliver(ctx context.Context, outcomes []queue.Outcome, find f
 		limit = 10
 	}
 	set(*failed(queue.RouteDown, "4.4.1", "no host could be tried"))
-	for _, g := range targets[:min(len(targets), limit)] {
-		if ctx.Err() != nil {
-			break
-		}
-		left, stop := d.try(ctx, g, outcomes)
+	for targets = targets[:min(len(targets), limit)]; len(targets) > 0 && ctx.Err() == nil; {
+		n := sameHost(targets)
+		c, left, stop := d.try(ctx, targets[:n], outcomes)
 		if d.group = left; stop || len(left) == 0 {
 			return
 		}
+		targets = append(c.left, targets[n:]...)
 	}
 }
 
-// try sends to one target. It returns the recipients that are left for the next one; what is to be
-// said of them if there is none stands in outcomes already. stop: no other host is to be tried.
-func (d *delivery) try(ctx context.Context, g target, outcomes []queue.Outcome) (left []int, stop bool) {
-	set := func(o *queue.Outcome) {
-		for _, i := range d.group {
-			outcomes[i] = *o
-		}
-	}
+// try sends to one host, by the first of its addresses that answers. It returns the recipients that are left for the
+// next target; what is to be said of them if there is none stands in outcomes already. stop: no other host is to be tried.
+func (d *delivery) try(ctx context.Context, batch []target, outcomes []queue.Outcome) (c connection, left []int, stop bool) {
 	for fresh := false; ; fresh = true {
-		s, err := d.t.session(ctx, g, fresh)
+		c, err := d.t.connect(ctx, batch, d.src, fresh)
 		if err != nil {
-			set(connFailed(g, err))
-			return d.group, false
+			for _, i := range d.group {
+				outcomes[i] = *connFailed(c.g, err)
+			}
+			return c, d.group, false
 		}
+		d.ascii, d.untimed = false, false
 		sent := &watched{}
-		res, err := d.send(ctx, s, sent)
-		if s.reused && err != nil && res != nil && res.Mail == nil && isConn(err) {
+		res, err := d.send(ctx, c.s, sent)
+		if c.s.reused && err != nil && res != nil && res.Mail == nil && isConn(err) {
 			continue // it had died while it was idle: that is nobody's attempt
 		}
-		left, stop = d.judge(g, s, res, err, sent, outcomes)
-		d.t.release(s, err)
-		return left, stop
+		left, stop = d.judge(c.g, c.s, res, err, sent, outcomes)
+		d.t.release(c.s, err)
+		return c, left, stop
 	}
 }
 
@@ -148,35 +151,64 @@ var errPrepare = errors.New("message could not be prepared")
 // send sends the message in session s, without the extensions that it was declared to need when the
 // host lacks them and the message does well without.
 func (d *delivery) send(ctx context.Context, s *session, sent *watched) (*smtp.Result, error) {
-	env := d.envelope()
-	for range 3 {
-		if _, err := d.body.Seek(0, io.SeekStart); err != nil {
+	body := d.body
+	params := d.params()
+	for range 6 { // more than there are things to do without
+		if _, err := body.Seek(0, io.SeekStart); err != nil {
 			return nil, fmt.Errorf("%w: %w", errPrepare, err)
 		}
-		sent.Reader = d.body
+		sent.Reader = body
 		if d.t.Prepare != nil {
 			var err error
-			if sent.Reader, err = d.t.Prepare(ctx, d.a, d.body); err != nil {
+			if sent.Reader, err = d.t.Prepare(ctx, d.a, body); err != nil {
 				return nil, fmt.Errorf("%w: %w", errPrepare, err)
 			}
-			env.Params.Size = 0
+			params.Size = 0
 		}
-		res, err := s.c.Send(ctx, env, sent)
+		res, err := s.c.Send(ctx, d.envelope(params), sent)
 		var ext *smtp.ExtensionError
-		if !errors.As(err, &ext) || !d.without(ext.Extension, &env.Params) {
+		if !errors.As(err, &ext) {
 			return res, err
 		}
+		if d.without(ext.Extension, &params) {
+			continue
+		}
+		seven, ok := d.sevenBit(ext.Extension, &params)
+		if !ok {
+			return res, err
+		}
+		body = seven
 	}
 	return nil, &smtp.ExtensionError{Extension: "8BITMIME"}
+}
+
+// sevenBit converts a message whose body a host can not take (RFC 6152, 3), where Downgrade allows it.
+func (d *delivery) sevenBit(extension string, p *smtp.MailParams) (io.ReadSeeker, bool) {
+	if !d.t.Downgrade || d.utf8Header || p.UTF8 || p.Body == smtp.BodyUnset ||
+		extension != "8BITMIME" && extension != "BINARYMIME" && extension != "CHUNKING" {
+		return nil, false
+	}
+	text, err := downgrade(d.body)
+	if err != nil {
+		return nil, false
+	}
+	p.Body, p.Size = smtp.BodyUnset, int64(len(text))
+	return bytes.NewReader(text), true
 }
 
 // without drops what needs an extension if nothing is lost by it.
 func (d *delivery) without(extension string, p *smtp.MailParams) bool {
 	switch {
+	case extension == "DELIVERBY" && p.DeliverBy.Mode == 'N': // RFC 2852, 4.1.4.2
+		p.DeliverBy, d.untimed = smtp.DeliverBy{}, true
+		return true
+	case extension == "SMTPUTF8" && !d.ascii && d.onlyDomains():
+		d.ascii = true // RFC 6531, 3.2: an A-label says the same
+		return true
 	case extension == "8BITMIME" && p.Body == smtp.Body8Bit && !p.UTF8 && !d.isEightBit():
 		p.Body = smtp.BodyUnset
 		return true
-	case (extension == "SMTPUTF8" || extension == "8BITMIME") && p.UTF8 && !d.utf8Header && d.addressesASCII():
+	case (extension == "SMTPUTF8" || extension == "8BITMIME") && p.UTF8 && !d.utf8Header && (d.ascii || d.addressesASCII()):
 		p.UTF8 = false
 		return true
 	}
@@ -184,7 +216,7 @@ func (d *delivery) without(extension string, p *smtp.MailParams) bool {
 }
 
 func (d *delivery) addressesASCII() bool {
-	if !isASCII(d.a.Envelope.ReversePath) {
+	if !isASCII(d.from) {
 		return false
 	}
 	for _, i := range d.group {
@@ -195,26 +227,77 @@ func (d *delivery) addressesASCII() bool {
 	return true
 }
 
+// onlyDomains reports whether no address has more than a domain beyond ASCII, and one has.
+func (d *delivery) onlyDomains() bool {
+	found := false
+	plain := func(address string) bool {
+		local, domain := smtp.SplitAddress(address)
+		found = found || !isASCII(domain)
+		return isASCII(local) && aLabels(address) != ""
+	}
+	if !plain(d.from) && d.from != "" {
+		return false
+	}
+	for _, i := range d.group {
+		if !plain(d.a.Recipients[i].Address) {
+			return false
+		}
+	}
+	return found
+}
+
+// aLabels writes an address with its domain in ASCII; "" when that can not be.
+func aLabels(address string) string {
+	local, domain := smtp.SplitAddress(address)
+	if isASCII(domain) {
+		return address
+	}
+	name, err := resolver.ToASCII(domain)
+	if err != nil {
+		return ""
+	}
+	return local + "@" + strings.TrimSuffix(name, ".")
+}
+
 func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
 }
 
-// envelope makes the SMTP envelope of the group.
-func (d *delivery) envelope() *smtp.Envelope {
+// params are those of MAIL.
+func (d *delivery) params() smtp.MailParams {
 	e := d.a.Envelope
-	env := &smtp.Envelope{From: e.ReversePath, Params: smtp.MailParams{
+	p := smtp.MailParams{
 		Size: d.a.Size, UTF8: e.UTF8, Return: smtp.Return(e.Return), EnvelopeID: e.EnvID,
 		RequireTLS: e.RequireTLS, Priority: int(e.Priority),
-	}}
+	}
 	switch e.Body {
 	case queue.Body8BitMIME:
-		env.Params.Body = smtp.Body8Bit
+		p.Body = smtp.Body8Bit
 	case queue.BodyBinaryMIME:
-		env.Params.Body = smtp.BodyBinary
+		p.Body = smtp.BodyBinary
 	}
+	if by := &e.DeliverBy; !by.Time.IsZero() { // RFC 2852, 4.1.4.1: what is left of it
+		p.DeliverBy = smtp.DeliverBy{Seconds: int64(time.Until(by.Time) / time.Second), Mode: 'N', Trace: by.Trace}
+		if by.Return {
+			p.DeliverBy.Mode = 'R'
+			p.DeliverBy.Seconds = max(p.DeliverBy.Seconds, 1) // the queue has looked whether it is over
+		}
+	}
+	return p
+}
+
+// envelope makes the SMTP envelope of the group.
+func (d *delivery) envelope(params smtp.MailParams) *smtp.Envelope {
+	written := func(address string) string {
+		if d.ascii {
+			return aLabels(address)
+		}
+		return address
+	}
+	env := &smtp.Envelope{From: written(d.from), Params: params}
 	for _, i := range d.group {
 		r := &d.a.Recipients[i]
-		to := smtp.Recipient{Address: r.Address, Params: smtp.RcptParams{Notify: smtp.Notify(r.Notify)}}
+		to := smtp.Recipient{Address: written(r.Address), Params: smtp.RcptParams{Notify: smtp.Notify(r.Notify)}}
 		if kind, address, ok := strings.Cut(r.ORcpt, ";"); ok {
 			to.Params.OriginalType, to.Params.Original = kind, address
 		}
@@ -242,6 +325,8 @@ func (d *delivery) judge(g target, s *session, res *smtp.Result, err error, sent
 	handover := queue.HandoverRelayed
 	if g.smart != nil && g.smart.LMTP {
 		handover = queue.HandoverFinal
+	} else if d.untimed || d.a.Envelope.DeliverBy.Trace {
+		handover = queue.HandoverTold
 	} else if _, ok := s.c.Extension("DSN"); ok {
 		handover = queue.HandoverDSN
 	}
@@ -290,6 +375,8 @@ func lacking(g target, e *smtp.ExtensionError) *queue.Outcome {
 		code = "5.6.7" // RFC 6531, 3.5
 	case "REQUIRETLS":
 		code = "5.7.30" // RFC 8689, 4.2.1
+	case "DELIVERBY":
+		code = "5.3.3" // RFC 2852, 4.1.4.2: a message to be returned in time goes to hosts that do so
 	}
 	return failed(queue.Permanent, code, "%s does not offer %s, which the message needs", g.host, e.Extension)
 }
@@ -339,16 +426,18 @@ func cause(err error) error {
 	return err
 }
 
-// session connects to a target, or takes a connection that is idle unless fresh is asked for.
-func (t *Transport) session(ctx context.Context, g target, fresh bool) (*session, error) {
-	key := poolKey{addr: g.addr, host: g.host, level: g.security.Level, config: g.security.Config, smart: g.smart}
-	if !fresh {
-		if s := t.pool.get(key); s != nil {
-			return s, nil
-		}
-	}
+func (t *Transport) key(g target, src Source) poolKey {
+	return poolKey{addr: g.addr, host: g.host, level: g.security.Level, config: g.security.Config, smart: g.smart, src: src}
+}
+
+// open brings up a session on a connection to a target.
+func (t *Transport) open(ctx context.Context, g target, src Source, conn net.Conn) (*session, error) {
 	opt := t.Client
 	opt.Hello, opt.LMTP, opt.Auth = t.hostname(), false, nil
+	if src.Hello != "" {
+		opt.Hello = src.Hello
+	}
+	opt.Dial = t.once(conn, g, src)
 	if g.smart != nil {
 		opt.LMTP, opt.InsecureAuth = g.smart.LMTP, g.smart.InsecureAuth
 	}
@@ -359,17 +448,22 @@ func (t *Transport) session(ctx context.Context, g target, fresh bool) (*session
 	if opt.TLS.ServerName == "" {
 		opt.TLS.ServerName = g.host
 	}
+	var observed error
 	switch g.security.Level {
 	case Plain:
 		opt.TLSPolicy = smtp.TLSNever
 	case Opportunistic:
-		opt.TLSPolicy, opt.TLS.InsecureSkipVerify = smtp.TLSOpportunistic, true
+		opt.TLSPolicy = smtp.TLSOpportunistic
+		if g.security.Observe {
+			observe(opt.TLS, &observed)
+		}
+		opt.TLS.InsecureSkipVerify = true
 	case Encrypted:
 		opt.TLSPolicy, opt.TLS.InsecureSkipVerify = smtp.TLSRequired, true
 	default:
 		opt.TLSPolicy = smtp.TLSRequired
 	}
-	dial := func() (*smtp.Client, error) {
+	start := func() (*smtp.Client, error) {
 		opt := opt
 		if g.smart != nil && g.smart.Auth != nil {
 			opt.Auth = g.smart.Auth()
@@ -379,14 +473,15 @@ func (t *Transport) session(ctx context.Context, g target, fresh bool) (*session
 		}
 		return smtp.Dial(ctx, g.addr, &opt)
 	}
-	c, err := dial()
-	var conn *smtp.ConnError
-	if errors.As(err, &conn) && conn.Phase == smtp.PhaseTLS && g.security.Level == Opportunistic && ctx.Err() == nil {
+	c, err := start()
+	t.noteTLS(g, c, observed, err)
+	var broken *smtp.ConnError
+	if errors.As(err, &broken) && broken.Phase == smtp.PhaseTLS && g.security.Level == Opportunistic && ctx.Err() == nil {
 		opt.TLSPolicy = smtp.TLSNever // RFC 7435: some protection, when available
-		c, err = dial()
+		c, err = start()
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &session{c: c, key: key}, nil
+	return &session{c: c, key: t.key(g, src)}, nil
 }

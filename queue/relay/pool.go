@@ -19,12 +19,13 @@ type session struct {
 	idle *time.Timer // closes it; set while it is in the pool
 }
 
-// poolKey says which connections are alike: same host, same security, same credentials.
+// poolKey says which connections are alike: same host, same security, same credentials, same source.
 type poolKey struct {
 	addr, host string
 	level      Level
 	config     *tls.Config
 	smart      *Smarthost
+	src        Source
 }
 
 // pool holds the idle connections. Each has a timer that takes it out and closes it.

@@ -18,6 +18,7 @@ import (
 type target struct {
 	host     string // its name, for TLS and reports
 	addr     string // to dial
+	domain   string // of the recipients, for a mail exchanger
 	security Security
 	smart    *Smarthost // nil for a mail exchanger
 }
@@ -102,7 +103,7 @@ func (t *Transport) exchangers(ctx context.Context, domain string, mxs []resolve
 			continue
 		}
 		for _, a := range alternate(addrs.Addrs) {
-			found = append(found, target{host: mx.Host, addr: net.JoinHostPort(a.String(), strconv.Itoa(t.port())), security: sec})
+			found = append(found, target{host: mx.Host, domain: domain, addr: net.JoinHostPort(a.String(), strconv.Itoa(t.port())), security: sec})
 			preference[mx.Host] = mx.Preference
 		}
 	}

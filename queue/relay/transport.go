@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
+	"github.com/mailblocks/mailblocks/dnsauth/tlsrpt"
 	"github.com/mailblocks/mailblocks/queue"
 	"github.com/mailblocks/mailblocks/smtp"
 )
@@ -51,6 +53,29 @@ type Transport struct {
 	// Client is what connections are made with: timeouts, Dial, Chunking, Log. Its Hello, LMTP,
 	// TLSPolicy, TLS and Auth are set here.
 	Client smtp.ClientOptions
+
+	// Source chooses where an attempt's connections come from, by its sender, its route, its Tag. Nil leaves it to the system.
+	Source func(a *queue.Attempt) Source
+
+	// Dial, if not nil, makes the connections in place of Client.Dial: from is what Source gave for the family of addr,
+	// the zero Addr when it is to be any.
+	Dial func(ctx context.Context, network, addr string, from netip.Addr) (net.Conn, error)
+
+	// ConnectDelay is how long one address of a host is given before the next is tried beside it (RFC 8305, 5). 0 means
+	// 250 ms.
+	ConnectDelay time.Duration
+
+	// ReversePath, if not nil, gives the reverse-path to send with for one recipient: VERP, SRS (package returnpath).
+	// Recipients for whom it differs go in transactions of their own. It is not asked for the null sender.
+	ReversePath func(a *queue.Attempt, r *queue.Recipient) string
+
+	// Downgrade converts messages with 8-bit or binary parts to 7 bits for a host that can not take them (RFC 6152, 3),
+	// unless that would break a signature in it. Without it such a message is refused with 5.6.3. Up to 16 MiB are converted.
+	Downgrade bool
+
+	// TLSResult, if not nil, is told how each connection to a mail exchanger went as far as TLS is concerned (RFC 8460, 4.3).
+	// tlsrpt.Collector.Add takes it.
+	TLSResult func(at time.Time, s tlsrpt.Session)
 
 	// Prepare, if not nil, gives what is sent in place of a message: with a signature
 	// before it, or with other headers. It is called for each attempt and host, and may read body, which it
@@ -118,6 +143,14 @@ type Security struct {
 	// Config is the configuration to use; nil means the system's roots. Its ServerName is filled in when empty.
 	// With Encrypted its own verification (VerifyConnection) still runs, which is how DANE comes in.
 	Config *tls.Config
+
+	// Observe, with Opportunistic, has the certificate looked at for TLSResult alone: MTA-STS in testing mode (RFC 8461, 5).
+	Observe bool
+
+	// Policy is what the domain asked for, and Failure what is wrong with the policy itself, "" if nothing; for TLSResult. The
+	// zero Policy is tlsrpt.NoPolicy.
+	Policy  tlsrpt.Policy
+	Failure tlsrpt.ResultType
 }
 
 func (t *Transport) hostname() string {
@@ -152,19 +185,21 @@ func (t *Transport) Deliver(ctx context.Context, a *queue.Attempt) []queue.Outco
 		return a.All(*failed(queue.Temporary, "4.3.0", "queued message can not be read"))
 	}
 	defer body.Close()
-	d := &delivery{t: t, a: a, body: body}
+	d := &delivery{t: t, a: a, body: body, src: t.source(a)}
 	if o, ok := d.examine(); !ok {
 		return a.All(o)
 	}
 	if t.Smarthost != nil {
 		if host := t.Smarthost(a.Route); host != nil {
-			d.group = all(a)
-			d.deliver(ctx, outcomes, func() ([]target, *queue.Outcome) { return t.smarthost(ctx, host) })
+			for _, g := range t.groups(a, false) {
+				d.group, d.from = g.members, g.from
+				d.deliver(ctx, outcomes, func() ([]target, *queue.Outcome) { return t.smarthost(ctx, host) })
+			}
 			return outcomes
 		}
 	}
-	for _, g := range byDomain(a) {
-		d.group = g.members
+	for _, g := range t.groups(a, true) {
+		d.group, d.from = g.members, g.from
 		d.deliver(ctx, outcomes, func() ([]target, *queue.Outcome) {
 			return t.targets(ctx, g.domain, a.Envelope.RequireTLS)
 		})
@@ -172,33 +207,33 @@ func (t *Transport) Deliver(ctx context.Context, a *queue.Attempt) []queue.Outco
 	return outcomes
 }
 
+// A group is what goes in one transaction.
 type group struct {
-	domain  string
-	members []int // indexes of recipients
+	domain, from string
+	members      []int // indexes of recipients
 }
 
-func all(a *queue.Attempt) []int {
-	members := make([]int, len(a.Recipients))
-	for i := range members {
-		members[i] = i
-	}
-	return members
-}
-
-// byDomain divides an attempt's recipients; usually they are all of one domain.
-func byDomain(a *queue.Attempt) []group {
+// groups divides an attempt's recipients, by domain where that matters; usually there is one group.
+func (t *Transport) groups(a *queue.Attempt, byDomain bool) []group {
 	var groups []group
 next:
 	for i := range a.Recipients {
-		_, domain := smtp.SplitAddress(a.Recipients[i].Address)
-		domain = strings.ToLower(domain)
+		r := &a.Recipients[i]
+		g := group{from: a.Envelope.ReversePath, members: []int{i}}
+		if t.ReversePath != nil && g.from != "" {
+			g.from = t.ReversePath(a, r)
+		}
+		if byDomain {
+			_, domain := smtp.SplitAddress(r.Address)
+			g.domain = strings.ToLower(domain)
+		}
 		for j := range groups {
-			if groups[j].domain == domain {
+			if groups[j].domain == g.domain && groups[j].from == g.from {
 				groups[j].members = append(groups[j].members, i)
 				continue next
 			}
 		}
-		groups = append(groups, group{domain, []int{i}})
+		groups = append(groups, g)
 	}
 	return groups
 }

@@ -2,6 +2,7 @@ package canon
 
 import (
 	"hash/maphash"
+	"strings"
 
 	"github.com/mailblocks/mailblocks/dnsauth/internal/msgheader"
 )
@@ -112,12 +113,23 @@ func (x *Fields) AppendSigned(dst []byte, names []string, relaxed bool) (_ []byt
 		g.cursor = x.above[g.cursor]
 		g.used++
 	}
-	for _, name := range once {
-		if g := x.named(name); g != nil && g.used > 0 && g.count > g.used {
-			return dst, name
+	for i := range x.groups {
+		if g := &x.groups[i]; g.used > 0 && g.count > g.used {
+			if name := onceName(x.header.Name(g.first)); name != "" {
+				return dst, name
+			}
 		}
 	}
 	return dst, ""
+}
+
+func onceName(field []byte) string {
+	for _, name := range once {
+		if strings.EqualFold(name, string(field)) {
+			return name
+		}
+	}
+	return ""
 }
 
 // CountOf returns how many fields of a name there are.
