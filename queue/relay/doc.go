@@ -17,9 +17,12 @@
 //	7505  null MX                                                      yes: 5.1.10
 //	3207  STARTTLS                                                     yes: opportunistic, or as Security says
 //	3461  5.2 DSN parameters are passed on, or relayed is reported     yes
-//	6152  8BITMIME, 6531 SMTPUTF8: downgrade                           dropped when not needed; no conversion
+//	2852  4.1.4 DELIVERBY is passed on, or relayed is reported         yes; mode R goes to hosts that know it, else 5.3.3
+//	6152  3 8BITMIME, 3030 BINARYMIME: conversion to 7 bits            with Downgrade, where no signature breaks; else 5.6.3
+//	6531  3.2 SMTPUTF8                                                 dropped when not needed, domains as A-labels; else 5.6.7
 //	8689  REQUIRETLS                                                   yes
 //	2033  LMTP hosts                                                   yes, over TCP and Unix sockets
-//	8305  happy eyeballs                                               no: one address after the other
-//	8461  MTA-STS, 7672 DANE                                           through the Security hook
+//	8305  4, 5 happy eyeballs                                          yes, the addresses of each host
+//	8460  4 results of TLS, told to TLSResult; 3, 5 reports            yes, TLSReporter
+//	8461  MTA-STS, 7672 DANE                                           through the Security hook; 8461 5 testing mode observed
 package relay

@@ -1,0 +1,3 @@
+package relay
+
+var Downgrade = downgrade
