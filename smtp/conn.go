@@ -558,7 +558,7 @@ func (c *conn) endTx(ctx context.Context, cause error) {
 	}
 	c.inTx = false
 	defer func() {
-		c.slot.ctx.end()
+		c.slot.ctx.End()
 		c.slot = nil
 		c.forgetTx()
 	}()

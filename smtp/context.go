@@ -2,74 +2,14 @@ package smtp
 
 import (
 	"context"
-	"sync"
-	"time"
+
+	"github.com/mailblocks/mailblocks/internal/lazyctx"
 )
 
-// txContext is the context of one transaction: its parent's, but cancelled when the
-// transaction ends. It makes the machinery of cancellation only when somebody asks for it,
-// and never links to the contexts of other transactions, so the cost per message is small and
-// flat however many a connection carries. Its memory is not used again: whoever
-// keeps it sees it cancelled for good.
-type txContext struct {
-	parent context.Context
-
-	mu     sync.Mutex
-	inner  context.Context // made by the first Done
-	cancel context.CancelFunc
-	ended  bool
-}
-
-func (c *txContext) Deadline() (time.Time, bool) { return c.parent.Deadline() }
-
-func (c *txContext) Done() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.inner == nil {
-		c.inner, c.cancel = context.WithCancel(c.parent)
-		if c.ended {
-			c.cancel()
-		}
-	}
-	return c.inner.Done()
-}
-
-func (c *txContext) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.parent.Err(); err != nil {
-		return err
-	}
-	if c.ended {
-		return context.Canceled
-	}
-	return nil
-}
-
-// Value lets package context find the inner context once there is one, so that
-// contexts derived from c need no goroutine.
-func (c *txContext) Value(key any) any {
-	c.mu.Lock()
-	inner := c.inner
-	c.mu.Unlock()
-	if inner != nil {
-		return inner.Value(key)
-	}
-	return c.parent.Value(key)
-}
-
-func (c *txContext) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ended = true
-	if c.cancel != nil {
-		c.cancel()
-	}
-}
-
-// txSlot is what each transaction has for itself, never used again.
+// txSlot is what each transaction has for itself, never used again. Its context never links to those of
+// other transactions, so the cost of a message is flat however many a connection carries.
 type txSlot struct {
-	ctx  txContext
+	ctx  lazyctx.Context
 	body bodyHandle
 }
 
@@ -91,6 +31,6 @@ func (t *txSlots) next(parent context.Context) *txSlot {
 	}
 	s := &t.slab[0]
 	t.slab = t.slab[1:]
-	s.ctx.parent = parent
+	s.ctx.Parent = parent
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
+	"github.com/mailblocks/mailblocks/internal/lazyctx"
 )
 
 // Status is the outcome of a check (RFC 7208, 2.6).
@@ -118,8 +119,8 @@ func (c *Checker) check(ctx context.Context, res *Result) *Result {
 	if timeout <= 0 {
 		timeout = 20 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	bounded := &lazyctx.Context{Parent: ctx, At: time.Now().Add(timeout)}
+	defer bounded.End()
 
 	e := &evaluation{c: c, r: c.Resolver, res: res}
 	e.values = macroValues{
@@ -133,13 +134,13 @@ func (c *Checker) check(ctx context.Context, res *Result) *Result {
 		e.ahead = &ahead{e: e, next: c.Resolver, left: min(limit(c.MaxLookups, 10), maxAhead)}
 		e.r = e.ahead
 	}
-	o := e.checkHost(ctx, domain)
+	o := e.checkHost(bounded, domain)
 	res.Status, res.Reason = o.status, o.reason
 	if o.directive != nil {
 		res.Mechanism = o.directive.text
 	}
 	if o.status == Fail && o.directive != nil && o.record.Exp != "" {
-		res.Explanation = e.explain(ctx, o)
+		res.Explanation = e.explain(bounded, o)
 	}
 	return res
 }
