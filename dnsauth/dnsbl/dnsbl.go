@@ -9,7 +9,7 @@
 //	RFC 5782, 2.1 | IPv4 addresses                         | yes
 //	RFC 5782, 2.4 | IPv6 addresses                         | yes
 //	RFC 5782, 3   | domain names                           | yes
-//	RFC 5782, 5   | test entries                           | no
+//	RFC 5782, 5   | test entries                           | yes: Probe, Watch
 package dnsbl
 
 import (
