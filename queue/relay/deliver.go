@@ -27,6 +27,7 @@ type delivery struct {
 
 	ascii      bool // domains of addresses go as A-labels
 	untimed    bool // a host that does not know DELIVERBY gets the message
+	lax        bool // its sender would rather have it delivered than protected (RFC 8689, 5)
 	utf8Header bool // the header has octets beyond ASCII
 	eightBit   *bool
 }
@@ -44,7 +45,7 @@ func (d *delivery) examine() (queue.Outcome, bool) {
 	case err != nil:
 		return *failed(queue.Temporary, "4.3.0", "queued message can not be read"), false
 	}
-	d.utf8Header = h.utf8
+	d.utf8Header, d.lax = h.utf8, h.plain && !d.a.Envelope.RequireTLS
 	return queue.Outcome{}, true
 }
 

@@ -140,16 +140,20 @@ func (h *hopReader) Read(p []byte) (int, error) {
 }
 
 // headerScan is written a message and looks at its header: it counts Received fields, and notes octets
-// beyond ASCII. Write fails with errHops, or at the header's end with errHeaderEnds.
+// beyond ASCII, and TLS-Required. Write fails with errHops, or at the header's end with errHeaderEnds.
 type headerScan struct {
 	limit int
 	count int
 	utf8  bool
-	line  [9]byte // the beginning of the line
-	n     int     // octets of the line so far
+	plain bool     // TLS-Required: No (RFC 8689, 5)
+	line  [24]byte // the beginning of the line
+	n     int      // octets of the line so far
 }
 
-var received = []byte("received:")
+var (
+	received    = []byte("received:")
+	tlsRequired = []byte("tls-required:")
+)
 
 // maxScan is how far a header is looked for its end, in octets.
 const maxScan = 1 << 20
@@ -184,12 +188,16 @@ func (h *headerScan) Write(p []byte) (int, error) {
 			if h.n == 0 || h.n == 1 && h.line[0] == '\r' {
 				return 0, errHeaderEnds
 			}
+			line := h.line[:min(h.n, len(h.line))]
+			if n := len(tlsRequired); len(line) > n && bytes.EqualFold(line[:n], tlsRequired) {
+				h.plain = bytes.EqualFold(bytes.TrimSpace(line[n:]), []byte("no"))
+			}
 			h.n = 0
 			continue
 		}
 		if h.n < len(h.line) {
 			h.line[h.n] = c
-			if h.n == len(h.line)-1 && bytes.EqualFold(h.line[:], received) {
+			if n := len(received); h.n == n-1 && bytes.EqualFold(h.line[:n], received) {
 				if h.count++; h.count > h.limit {
 					return 0, errHops
 				}

@@ -25,7 +25,7 @@ type target struct {
 
 // targets finds where a domain's mail goes, best first. The outcome, when not nil, says
 // why there is nowhere.
-func (t *Transport) targets(ctx context.Context, domain string, requireTLS bool) ([]target, *queue.Outcome) {
+func (t *Transport) targets(ctx context.Context, domain string, requireTLS, lax bool) ([]target, *queue.Outcome) {
 	if domain == "" {
 		return nil, failed(queue.Permanent, "5.1.3", "address has no domain")
 	}
@@ -50,7 +50,7 @@ func (t *Transport) targets(ctx context.Context, domain string, requireTLS bool)
 		return nil, failed(queue.Permanent, "5.1.10", "domain %s does not accept mail (null MX)", domain)
 	}
 	shuffle(mxs)
-	return t.exchangers(ctx, domain, mxs, secure, requireTLS)
+	return t.exchangers(ctx, domain, mxs, secure, requireTLS, lax)
 }
 
 // shuffle puts hosts of equal preference into random order.
@@ -68,7 +68,7 @@ func shuffle(mxs []resolver.MX) {
 
 // exchangers looks up the hosts' addresses. When one of the hosts is ourselves, it and all that are not
 // preferred to it are left out (RFC 5321, 5.1).
-func (t *Transport) exchangers(ctx context.Context, domain string, mxs []resolver.MX, secure, requireTLS bool) ([]target, *queue.Outcome) {
+func (t *Transport) exchangers(ctx context.Context, domain string, mxs []resolver.MX, secure, requireTLS, lax bool) ([]target, *queue.Outcome) {
 	var found []target
 	var trouble *queue.Outcome // the latest reason why a host is not usable
 	cut := -1                  // preference from which on hosts don't count
@@ -93,7 +93,7 @@ func (t *Transport) exchangers(ctx context.Context, domain string, mxs []resolve
 			}
 			continue
 		}
-		sec, out := t.security(ctx, domain, mx, secure, requireTLS)
+		sec, out := t.security(ctx, domain, mx, secure, requireTLS, lax)
 		if out != nil {
 			trouble = out
 			continue
@@ -124,9 +124,9 @@ func (t *Transport) exchangers(ctx context.Context, domain string, mxs []resolve
 }
 
 // security asks the policy, and makes it stricter where the sender asked for REQUIRETLS.
-func (t *Transport) security(ctx context.Context, domain string, mx resolver.MX, secure, requireTLS bool) (Security, *queue.Outcome) {
+func (t *Transport) security(ctx context.Context, domain string, mx resolver.MX, secure, requireTLS, lax bool) (Security, *queue.Outcome) {
 	var sec Security
-	if t.Security != nil {
+	if t.Security != nil && !lax {
 		var err error
 		if sec, err = t.Security(ctx, domain, mx, secure); err != nil {
 			return sec, failed(queue.RouteDown, "4.7.5", "security policy of %s is not known: %v", domain, err)

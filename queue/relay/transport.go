@@ -201,7 +201,7 @@ func (t *Transport) Deliver(ctx context.Context, a *queue.Attempt) []queue.Outco
 	for _, g := range t.groups(a, true) {
 		d.group, d.from = g.members, g.from
 		d.deliver(ctx, outcomes, func() ([]target, *queue.Outcome) {
-			return t.targets(ctx, g.domain, a.Envelope.RequireTLS)
+			return t.targets(ctx, g.domain, a.Envelope.RequireTLS, d.lax)
 		})
 	}
 	return outcomes
