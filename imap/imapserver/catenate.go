@@ -32,6 +32,8 @@ func (c *conn) catenate(ctx context.Context, s *spool) (refused *reply) {
 		case c.dec.AcceptWord("TEXT"):
 			c.dec.SP()
 			refused = c.spoolLiteral(s)
+		case c.dec.AcceptWord("UTF8"):
+			refused = c.spoolUTF8(s)
 		case c.dec.AcceptWord("URL"):
 			c.dec.SP()
 			if ref := c.dec.AString(); c.dec.OK() {

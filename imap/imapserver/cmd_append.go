@@ -100,6 +100,8 @@ func (c *conn) appendMessage(ctx context.Context) (*imap.NewMessage, *spool, *re
 	var refused *reply
 	if c.dec.AcceptWord("CATENATE") {
 		refused = c.catenate(ctx, s)
+	} else if c.dec.AcceptWord("UTF8") {
+		refused = c.spoolUTF8(s)
 	} else {
 		refused = c.spoolLiteral(s)
 	}
@@ -127,6 +129,21 @@ func (c *conn) spoolLiteral(s *spool) *reply {
 		return noRoom(err)
 	}
 	c.dec.LiteralDone()
+	return nil
+}
+
+// spoolUTF8 takes what follows UTF8 (RFC 6855, 4). Messages have been what they are before
+// there was a word for it: headers with UTF-8 are taken without it as well.
+func (c *conn) spoolUTF8(s *spool) *reply {
+	c.dec.SP()
+	c.dec.Expect('(')
+	if c.dec.OK() && c.dec.Peek() != '~' {
+		c.dec.Fail("expected a literal8")
+	}
+	if refused := c.spoolLiteral(s); refused != nil {
+		return refused
+	}
+	c.dec.Expect(')')
 	return nil
 }
 

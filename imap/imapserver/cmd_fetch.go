@@ -323,7 +323,7 @@ func (f *fetcher) prepare(ctx context.Context, m *message) error {
 // render returns ENVELOPE, BODY, BODYSTRUCTURE or PREVIEW, from the cache if it has it.
 func (f *fetcher) render(ctx context.Context, kind itemKind, m *message) (b []byte, err error) {
 	cache := &f.c.server.cache
-	key := cacheKey{f.c.sel.box.id, m.uid, kind, f.c.rev2}
+	key := cacheKey{f.c.sel.box.id, m.uid, kind, f.c.enc.UTF8}
 	if b := cache.get(key); b != nil {
 		return b, nil
 	}

@@ -17,6 +17,8 @@ type searchReturn struct {
 	partial                    partialRange
 	update                     bool        // RFC 5267, 4.3
 	items                      []fetchItem // RFC 5465, 7
+	relevancy                  bool        // RFC 6203, 4
+	multi                      bool        // the responses say which mailbox they are about
 }
 
 // searchReturn takes RETURN and its options, if they are there.
@@ -44,6 +46,8 @@ func (c *conn) searchReturn() (ret searchReturn) {
 			if c.dec.AcceptWord(" (") {
 				ret.items = c.watchItems()
 			}
+		case "RELEVANCY":
+			ret.relevancy = true
 		case "CONTEXT": // a hint that we need not take
 		case "PARTIAL":
 			if ret.partial.given() {
@@ -69,7 +73,13 @@ func (c *conn) searchReturn() (ret searchReturn) {
 func (c *conn) searchProgram(charset string, ret searchReturn) (query criterion, p *searchParser, refused *reply) {
 	p = &searchParser{c: c, charset: charset}
 	p.checkCharset()
+	if charset != "" && c.utf8 { // RFC 6855, 3
+		c.dec.Fail("no charset after ENABLE UTF8=ACCEPT")
+	}
 	query = p.keys()
+	if ret.relevancy && !p.fuzzyUsed {
+		c.dec.Fail("RELEVANCY needs FUZZY")
+	}
 	var r reply
 	switch {
 	case !c.end():
@@ -95,16 +105,26 @@ func (c *conn) forgetSaved(ret searchReturn) {
 
 func (c *conn) search(ctx context.Context, uid bool) reply {
 	ret := c.searchReturn()
-	charset := ""
+	charset := c.searchCharset()
+	query, p, refused := c.searchProgram(charset, ret)
+	if refused != nil {
+		return *refused
+	}
+	return c.searchSelected(ctx, query, p, ret, uid)
+}
+
+// searchCharset takes CHARSET and its name, if they are there.
+func (c *conn) searchCharset() (charset string) {
 	if c.dec.AcceptWord("CHARSET") {
 		c.dec.SP()
 		charset = c.dec.AString()
 		c.dec.SP()
 	}
-	query, p, refused := c.searchProgram(charset, ret)
-	if refused != nil {
-		return *refused
-	}
+	return charset
+}
+
+// searchSelected runs a search in the mailbox that is selected.
+func (c *conn) searchSelected(ctx context.Context, query criterion, p *searchParser, ret searchReturn, uid bool) reply {
 	found, err := c.runSearch(ctx, query, p, uid, nil)
 	if err != nil {
 		c.forgetSaved(ret)
@@ -126,7 +146,8 @@ type found struct {
 	uids   imap.UIDSet
 	modSeq imap.ModSeq // the highest among them
 	// order has the numbers and the UIDs in the order of a SORT.
-	order []hit
+	order     []hit
+	relevancy []uint8 // of each, when the search is fuzzy
 	// The mod-sequences of the first and the last.
 	firstMod, lastMod imap.ModSeq
 }
@@ -154,6 +175,9 @@ func (f *found) saved(ret searchReturn) (set imap.UIDSet) {
 // each message that matches.
 func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, uid bool, visit func(*candidate)) (*found, error) {
 	s := c.sel
+	for _, bind := range p.binds {
+		bind(s)
+	}
 	cur, err := s.box.peek(ctx, peekAge)
 	if err != nil {
 		return nil, err
@@ -185,6 +209,9 @@ func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, 
 			continue
 		}
 		f.uids.Add(e.uid)
+		if p.fuzzyUsed {
+			f.relevancy = append(f.relevancy, m.relevancy())
+		}
 		if uid {
 			f.nums.Add(uint32(e.uid))
 		} else {
@@ -218,10 +245,10 @@ func (c *conn) writeFound(f *found, ret searchReturn, p *searchParser, uid bool)
 	if ret.save && !ret.min && !ret.max && !ret.count && !ret.all && !ret.partial.given() {
 		return
 	}
-	c.enc.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
-	if uid {
-		c.enc.Raw(" UID")
+	if ret.multi && len(f.nums) == 0 {
+		return // RFC 7377, 2.1
 	}
+	c.beginESearch(&ret, uid)
 	if ret.partial.given() {
 		c.enc.Raw(" PARTIAL (").Raw(ret.partial.String()).SP()
 		if part := partialOf(ret.partial, f.nums); len(part) > 0 {
@@ -245,6 +272,9 @@ func (c *conn) writeFound(f *found, ret searchReturn, p *searchParser, uid bool)
 	if ret.count {
 		c.enc.Raw(" COUNT ").Num(f.nums.Len())
 	}
+	if ret.relevancy {
+		c.writeRelevancy(ret, f.relevancy)
+	}
 	if p.modSeq && len(f.nums) > 0 {
 		modSeq := f.modSeq // RFC 7162, 3.1.10: of what is returned
 		switch {
@@ -259,4 +289,20 @@ func (c *conn) writeFound(f *found, ret searchReturn, p *searchParser, uid bool)
 		c.enc.Raw(fmt.Sprintf(" MODSEQ %d", modSeq))
 	}
 	c.enc.CRLF()
+}
+
+// writeRelevancy writes the scores of the messages that are shown (RFC 6203, 4).
+func (c *conn) writeRelevancy(ret searchReturn, scores []uint8) {
+	if ret.partial.given() {
+		start, end := ret.partial.bounds(int64(len(scores)))
+		scores = scores[start:end]
+	}
+	c.enc.Raw(" RELEVANCY (")
+	for i, score := range scores {
+		if i > 0 {
+			c.enc.SP()
+		}
+		c.enc.Num(uint64(score))
+	}
+	c.enc.Raw(")")
 }

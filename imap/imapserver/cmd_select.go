@@ -9,13 +9,13 @@ import (
 	"github.com/mailblocks/mailblocks/imap/internal/wire"
 )
 
-// mailbox takes a mailbox name from the command: UTF-8 after ENABLE IMAP4rev2, modified
+// mailbox takes a mailbox name from the command: UTF-8 after ENABLE IMAP4rev2 or UTF8=ACCEPT, modified
 // UTF-7 before. A name that can not be is returned as an empty one.
 func (c *conn) mailbox() string { return c.decodeName(c.dec.AString()) }
 
 func (c *conn) decodeName(raw string) string {
 	name := raw
-	if !c.rev2 {
+	if !c.enc.UTF8 {
 		decoded, err := wire.DecodeUTF7(raw)
 		switch {
 		case err == nil:

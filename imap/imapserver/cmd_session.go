@@ -55,7 +55,7 @@ var mailboxCapabilities = []string{
 	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
 	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE", "QRESYNC",
 	"OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT",
-	"THREAD=REFERENCES", "I18NLEVEL=1", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "COMPRESS=DEFLATE", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT",
+	"THREAD=REFERENCES", "I18NLEVEL=1", "I18NLEVEL=2", "LANGUAGE", "UTF8=ACCEPT", "SEARCH=FUZZY", "MULTISEARCH", "THREAD=REFS", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "COMPRESS=DEFLATE", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT",
 	"IMAP4rev2",
 }
 
@@ -103,7 +103,7 @@ func (c *conn) cmdUnauthenticate(context.Context) reply {
 	c.deselect()
 	c.server.leave(c.account)
 	c.account, c.identity, c.state = nil, "", notAuthenticated
-	c.condstore, c.qresync, c.rev2, c.enc.UTF8 = false, false, false, false
+	c.forgetEnabled()
 	c.loginBy = time.Now().Add(orDefault(c.server.LoginTimeout, 3*time.Minute))
 	c.log = c.anonymous
 	c.limits()
@@ -112,6 +112,13 @@ func (c *conn) cmdUnauthenticate(context.Context) reply {
 		r.after = func(context.Context) error { return c.endCompression() }
 	}
 	return r
+}
+
+// forgetEnabled makes the session one in which nothing was enabled or chosen.
+func (c *conn) forgetEnabled() {
+	c.condstore, c.qresync, c.rev2, c.utf8, c.uidOnly = false, false, false, false, false
+	c.enc.UTF8, c.dec.UTF8 = false, false
+	c.comparator = &comparators[0]
 }
 
 func (c *conn) cmdNamespace(context.Context) reply {
@@ -172,6 +179,8 @@ func (c *conn) cmdEnable(context.Context) reply {
 			on = &c.qresync
 		case "IMAP4REV2":
 			on, name = &c.rev2, "IMAP4rev2"
+		case "UTF8=ACCEPT":
+			on = &c.utf8
 		default:
 			continue
 		}
@@ -184,7 +193,8 @@ func (c *conn) cmdEnable(context.Context) reply {
 		return c.syntax()
 	}
 	c.condstore = c.condstore || c.qresync // RFC 7162, 3.2.3
-	c.enc.UTF8 = c.rev2
+	c.enc.UTF8 = c.rev2 || c.utf8
+	c.dec.UTF8 = c.enc.UTF8
 	c.enc.Raw("* ENABLED")
 	for _, name := range enabled {
 		c.enc.SP().Raw(name)
@@ -215,7 +225,7 @@ func (c *conn) cmdStartTLS(context.Context) reply {
 			return fmt.Errorf("TLS handshake: %w", err)
 		}
 		// Nothing said before counts any more.
-		c.condstore, c.qresync, c.rev2, c.enc.UTF8 = false, false, false, false
+		c.forgetEnabled()
 		c.br.Reset(&c.in)
 		return nil
 	}}

@@ -20,6 +20,7 @@ type hit struct {
 	uid     imap.UID
 	size    int64
 	arrival time.Time
+	score   uint8      // relevancy
 	facts   *sortFacts // nil when nothing in the header counts
 }
 
@@ -59,6 +60,7 @@ var sortKeys = map[string]sortKey{
 	"TO":          textKey(func(f *sortFacts) string { return f.to }),
 	"CC":          textKey(func(f *sortFacts) string { return f.cc }),
 	"DISPLAYFROM": textKey(func(f *sortFacts) string { return f.displayFrom }),
+	"RELEVANCY":   {false, func(a, b *hit) int { return cmp.Compare(b.score, a.score) }},
 	"DISPLAYTO":   textKey(func(f *sortFacts) string { return f.displayTo }),
 }
 
@@ -66,7 +68,7 @@ var sortKeys = map[string]sortKey{
 const maxSortKeys = 30
 
 // sortProgram takes a list of criteria.
-func (c *conn) sortProgram() (keys []sortKey) {
+func (c *conn) sortProgram() (keys []sortKey, relevancy bool) {
 	c.dec.List(func() {
 		name := c.dec.Word()
 		reverse := name == "REVERSE"
@@ -83,21 +85,24 @@ func (c *conn) sortProgram() (keys []sortKey) {
 			key.compare = func(a, b *hit) int { return compare(b, a) }
 		}
 		keys = append(keys, key)
+		relevancy = relevancy || name == "RELEVANCY"
 	})
 	if c.dec.OK() && len(keys) == 0 {
 		c.dec.Fail("expected sort criteria")
 	}
-	return keys
+	return keys, relevancy
 }
 
 // sort is SORT (RFC 5256) and, with RETURN, extended SORT (RFC 5267, 3; RFC 9394).
 func (c *conn) sort(ctx context.Context, uid bool) reply {
 	ret := c.searchReturn()
-	keys := c.sortProgram()
+	keys, relevancy := c.sortProgram()
 	c.dec.SP()
 	charset := c.dec.AString()
 	c.dec.SP()
-	query, p, refused := c.searchProgram(charset, ret)
+	needs := ret
+	needs.relevancy = ret.relevancy || relevancy
+	query, p, refused := c.searchProgram(charset, needs)
 	if refused != nil {
 		return *refused
 	}
@@ -131,7 +136,7 @@ func (c *conn) sort(ctx context.Context, uid bool) reply {
 
 // hit returns what SORT and THREAD need of the message.
 func (m *candidate) hit(c *conn, header bool) hit {
-	h := hit{pos: m.num - 1, uid: m.uid, size: int64(m.entry.size), arrival: m.entry.internalDate()}
+	h := hit{pos: m.num - 1, uid: m.uid, size: int64(m.entry.size), arrival: m.entry.internalDate(), score: m.relevancy()}
 	if header {
 		h.facts = m.facts(c)
 	}
@@ -180,10 +185,7 @@ func (c *conn) writeExtendedSort(f *found, ret searchReturn, p *searchParser, ui
 	if ret.save && !ret.min && !ret.max && !ret.count && !ret.all && !ret.partial.given() {
 		return
 	}
-	c.enc.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
-	if uid {
-		c.enc.Raw(" UID")
-	}
+	c.beginESearch(&ret, uid)
 	n := len(f.order)
 	if ret.partial.given() {
 		c.enc.Raw(" PARTIAL (").Raw(ret.partial.String()).SP()
@@ -208,6 +210,13 @@ func (c *conn) writeExtendedSort(f *found, ret searchReturn, p *searchParser, ui
 	}
 	if ret.count {
 		c.enc.Raw(" COUNT ").Num(uint64(n))
+	}
+	if ret.relevancy {
+		scores := make([]uint8, n)
+		for i := range f.order {
+			scores[i] = f.order[i].score
+		}
+		c.writeRelevancy(ret, scores)
 	}
 	if p.modSeq && n > 0 {
 		c.enc.Raw(fmt.Sprintf(" MODSEQ %d", f.modSeq))

@@ -66,6 +66,9 @@ func init() {
 		"NOOP":           {run: (*conn).cmdNoop, states: anyState, sync: syncFresh},
 		"LOGOUT":         {run: (*conn).cmdLogout, states: anyState, sync: syncNothing},
 		"ID":             {run: (*conn).cmdID, states: anyState, sync: syncNothing},
+		"LANGUAGE":       {run: (*conn).cmdLanguage, states: anyState, sync: syncNothing},
+		"COMPARATOR":     {run: (*conn).cmdComparator, states: loggedIn, sync: syncNothing},
+		"ESEARCH":        {run: (*conn).cmdESearch, states: loggedIn, sync: syncNoExpunge},
 		"STARTTLS":       {run: (*conn).cmdStartTLS, states: notAuthenticated, sync: syncNothing},
 		"AUTHENTICATE":   {run: (*conn).cmdAuthenticate, states: notAuthenticated, sync: syncNothing},
 		"LOGIN":          {run: (*conn).cmdLogin, states: notAuthenticated, sync: syncNothing},
@@ -103,6 +106,7 @@ func init() {
 	uidVerbs = map[string]verb{
 		"EXPUNGE": {run: (*conn).cmdUIDExpunge, states: selectedState, sync: syncFresh, changes: true},
 		"SEARCH":  {run: (*conn).cmdUIDSearch, states: selectedState, sync: syncAll},
+		"ESEARCH": {run: (*conn).cmdESearch, states: loggedIn, sync: syncAll},
 		"SORT":    {run: (*conn).cmdUIDSort, states: selectedState, sync: syncAll},
 		"THREAD":  {run: (*conn).cmdUIDThread, states: selectedState, sync: syncAll},
 		"FETCH":   {run: (*conn).cmdUIDFetch, states: selectedState, sync: syncAll},

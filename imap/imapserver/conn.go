@@ -70,7 +70,8 @@ type conn struct {
 	notify   *notified // nil before NOTIFY
 	tellAll  bool      // the command asked for changes, whatever NOTIFY says
 
-	condstore, qresync, rev2 bool // ENABLEd
+	condstore, qresync, rev2, utf8, uidOnly bool // ENABLEd
+	comparator                              *comparator
 
 	tag                       string // of the command under way
 	badCommands, failedLogins int
@@ -83,6 +84,7 @@ type conn struct {
 func newConn(s *Server, nc *netserve.Conn, remote netip.AddrPort, log *slog.Logger) *conn {
 	c := &conn{server: s, nc: nc, net: nc, remote: remote, log: log, anonymous: log, state: notAuthenticated}
 	c.in.c = c
+	c.comparator = &comparators[0]
 	c.enc = wire.NewEncoder(output{c})
 	c.loginBy = time.Now().Add(orDefault(s.LoginTimeout, 3*time.Minute))
 	c.dec.Continue = func() error {

@@ -25,8 +25,8 @@
 //	5032  WITHIN                                      yes
 //	5161  ENABLE                                      yes
 //	5182  SEARCHRES                                   yes
-//	5255  I18NLEVEL=1                                 yes; I18NLEVEL=2, LANGUAGE: no
-//	5256  SORT, THREAD=ORDEREDSUBJECT, =REFERENCES    yes
+//	5255  I18NLEVEL=1, I18NLEVEL=2, LANGUAGE          yes: texts are English
+//	5256  SORT, THREAD=ORDEREDSUBJECT, =REFERENCES    yes; also THREAD=REFS
 //	5258  LIST-EXTENDED                               yes
 //	5267  ESORT, CONTEXT=SEARCH, CONTEXT=SORT         yes
 //	5465  NOTIFY                                      yes, but for AnnotationChange
@@ -34,9 +34,11 @@
 //	5819  LIST-STATUS                                 yes
 //	5957  SORT=DISPLAY                                yes
 //	6154  SPECIAL-USE, CREATE-SPECIAL-USE             yes, where the store keeps uses
+//	6203  SEARCH=FUZZY                                yes: words and their beginnings
 //	6851  MOVE                                        yes
-//	6855  UTF8=ACCEPT                                 no: IMAP4rev2 instead
+//	6855  UTF8=ACCEPT                                 yes, but headers with UTF-8 may be appended without it
 //	7162  CONDSTORE, QRESYNC                          yes
+//	7377  MULTISEARCH                                 yes
 //	7888  LITERAL+                                    yes
 //	7889  APPENDLIMIT                                 yes
 //	8314  implicit TLS                                yes, ServeTLS

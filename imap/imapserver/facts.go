@@ -9,7 +9,7 @@ import (
 )
 
 // sortFacts are what SORT and THREAD want to know of a message's header. Strings to sort by
-// are in the form that casemap gives.
+// are in the form in which the comparator of the session compares octets.
 type sortFacts struct {
 	date                   time.Time // zero: the field is missing or says nothing
 	subject                string    // base subject
@@ -26,13 +26,13 @@ const (
 	maxReferences = 500
 )
 
-func newSortFacts(e *mimetree.Envelope) *sortFacts {
+func newSortFacts(e *mimetree.Envelope, fold func(string) string) *sortFacts {
 	f := new(sortFacts)
 	if t, ok := parseDate(e.Date); ok {
 		f.date = t
 	}
 	f.subject, f.isReply = baseSubject(decodedText(cut(e.Subject)))
-	f.subject = casemap(f.subject)
+	f.subject = fold(f.subject)
 	first := func(list []mimetree.Address) (mailbox, display string) {
 		if len(list) == 0 {
 			return "", ""
@@ -46,7 +46,7 @@ func newSortFacts(e *mimetree.Envelope) *sortFacts {
 		default:
 			display = cut(a.Mailbox)
 		}
-		return casemap(cut(a.Mailbox)), casemap(display)
+		return fold(cut(a.Mailbox)), fold(display)
 	}
 	f.from, f.displayFrom = first(e.From)
 	f.to, f.displayTo = first(e.To)
@@ -176,7 +176,7 @@ func parseFacts(b []byte) *sortFacts {
 // facts returns the facts of a message, from the cache if it has them. Of a message that is
 // gone nothing is known.
 func (m *candidate) facts(c *conn) *sortFacts {
-	key := cacheKey{c.sel.box.id, m.uid, itemFacts, false}
+	key := cacheKey{c.sel.box.id, m.uid, c.comparator.facts, false}
 	if b := c.server.cache.get(key); b != nil {
 		return parseFacts(b)
 	}
@@ -187,7 +187,7 @@ func (m *candidate) facts(c *conn) *sortFacts {
 		m.fail(err)
 		return new(sortFacts)
 	}
-	f := newSortFacts(m.message.header.Envelope)
+	f := newSortFacts(m.message.header.Envelope, c.comparator.order)
 	c.server.cache.put(key, f.append(nil))
 	return f
 }

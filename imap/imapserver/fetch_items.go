@@ -27,7 +27,10 @@ const (
 	itemThreadID
 	itemSaveDate
 	itemPreview
-	itemFacts // no item: what the cache calls sortFacts
+	// No items: what the cache calls sortFacts, for each comparator.
+	itemFacts
+	itemFactsASCII
+	itemFactsOctet
 )
 
 // fetchItem is one item of a FETCH (RFC 9051, 6.4.5).

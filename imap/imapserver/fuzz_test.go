@@ -130,7 +130,7 @@ func FuzzSearchText(f *testing.F) {
 		if !isASCII(want) || len(want) > 100 {
 			return // other letters may be composed differently at a cut
 		}
-		n := newNeedle(want)
+		n := newNeedle(want, fold)
 		text = strings.Repeat("-", 32<<10-max(min(pad, 200), 0)) + text
 		hit, err := n.inReader(new(scratch), strings.NewReader(text))
 		require.NoError(t, err)

@@ -41,29 +41,16 @@ type notifySpec struct {
 	groups   []notifyGroup
 }
 
-// notifyGroup is an event-group for mailboxes that are not selected (RFC 5465, 6).
+// notifyGroup is an event-group for mailboxes that are not selected.
 type notifyGroup struct {
-	which  string // PERSONAL, INBOXES, SUBSCRIBED, SUBTREE, MAILBOXES
-	names  []string
+	mailboxFilter
 	events notifyEvent
-}
-
-func (g *notifyGroup) has(m *boardBox) bool {
-	switch g.which {
-	case "PERSONAL", "INBOXES": // a filter may deliver anywhere (RFC 5465, 6.3)
-		return true
-	case "SUBSCRIBED":
-		return m.Subscribed
-	}
-	return slices.ContainsFunc(g.names, func(name string) bool {
-		return m.Name == name || g.which == "SUBTREE" && strings.HasPrefix(m.Name, name+"/")
-	})
 }
 
 // events returns what is asked for of a mailbox that is not selected.
 func (s *notifySpec) events(m *boardBox) (events notifyEvent) {
 	for i := range s.groups {
-		if g := &s.groups[i]; g.has(m) {
+		if g := &s.groups[i]; g.has(&m.listed) {
 			events |= g.events
 		}
 	}
@@ -163,31 +150,15 @@ func (c *conn) notifySpec() (spec *notifySpec, status, unsupported bool) {
 			c.dec.Fail("too many event groups")
 		}
 		c.dec.Expect('(')
-		g := notifyGroup{which: c.dec.Word()}
-		own := false
-		switch g.which {
-		case "SELECTED", "SELECTED-DELAYED":
-			if selected {
-				c.dec.Fail("the selected mailbox is named twice")
-			}
-			own, selected = true, true
-		case "PERSONAL", "INBOXES", "SUBSCRIBED":
-		case "SUBTREE", "MAILBOXES":
-			c.dec.SP()
-			one := func() {
-				if names++; names > maxNotifyNames {
-					c.dec.Fail("too many names")
-				}
-				g.names = append(g.names, c.mailbox())
-			}
-			if c.dec.Peek() == '(' {
-				c.dec.List(one)
-			} else {
-				one()
-			}
-		default:
+		g := notifyGroup{mailboxFilter: c.mailboxFilter(c.dec.Word(), &names)}
+		own := g.which == "SELECTED" || g.which == "SELECTED-DELAYED"
+		switch {
+		case own && selected:
+			c.dec.Fail("the selected mailbox is named twice")
+		case g.which == "SUBTREE-ONE":
 			c.dec.Fail("no such mailboxes")
 		}
+		selected = selected || own
 		c.dec.SP()
 		var bad bool
 		var items []fetchItem

@@ -40,6 +40,9 @@ type candidate struct {
 	ctx    context.Context
 	err    error
 
+	score  float64 // sum of what fuzzy keys gave
+	scored int     // how many did
+
 	head    []byte // the header's octets, in scratch
 	hasHead bool
 	scratch scratch
@@ -48,6 +51,7 @@ type candidate struct {
 func (m *candidate) reset(num int, uid imap.UID) {
 	m.message = message{mb: m.mb, uid: uid}
 	m.num, m.head, m.hasHead = num, nil, false
+	m.score, m.scored = 0, 0
 }
 
 // Bounds on a search program.
@@ -63,8 +67,19 @@ type searchParser struct {
 	badCharset bool
 	modSeq     bool // MODSEQ is among the keys
 	extra      bool // a key needs what the index does not hold
+	fuzzy      int  // FUZZY is around the key
+	fuzzyUsed  bool
 	depth      int
 	count      int
+	// binds tell keys which mailbox is searched: what they mean depends on it.
+	binds []func(*selected)
+}
+
+// bound is a key for messages that depend on the mailbox that is searched.
+func (p *searchParser) bound(uids func(*selected) imap.UIDSet) criterion {
+	var set imap.UIDSet
+	p.binds = append(p.binds, func(s *selected) { set = uids(s) })
+	return onIndex(func(m *candidate) bool { return set.Contains(m.uid) })
 }
 
 // keys takes keys up to the end of the command or of a list: all of them must match.
@@ -115,7 +130,7 @@ var flagKeys = map[string]criterion{
 var never = onIndex(func(*candidate) bool { return false })
 
 func (p *searchParser) key() criterion {
-	dec, s := &p.c.dec, p.c.sel
+	dec := &p.c.dec
 	p.depth++
 	defer func() { p.depth-- }()
 	if p.count++; p.depth > maxSearchDepth || p.count > maxSearchKeys {
@@ -128,17 +143,17 @@ func (p *searchParser) key() criterion {
 		dec.Expect(')')
 		return k
 	case dec.Accept('$'):
-		saved := s.saved
-		return onIndex(func(m *candidate) bool { return saved.Contains(m.uid) })
+		return p.bound(func(s *selected) imap.UIDSet { return s.saved })
 	case dec.IsSet():
 		// As UIDs: numbers mean what they mean now, also when results are updated later.
-		n := imap.SeqNum(s.view.len())
-		nums := imap.Resolve(dec.Set(), n).Intersect(imap.SeqSet{{First: 1, Last: max(n, 1)}})
-		var uids imap.UIDSet
-		if n > 0 {
-			uids = s.view.uids(nums)
-		}
-		return onIndex(func(m *candidate) bool { return uids.Contains(m.uid) })
+		spec := dec.Set()
+		return p.bound(func(s *selected) imap.UIDSet {
+			n := imap.SeqNum(s.view.len())
+			if n == 0 {
+				return nil
+			}
+			return s.view.uids(imap.Resolve(spec, n).Intersect(imap.SeqSet{{First: 1, Last: n}}))
+		})
 	}
 	name := dec.Word()
 	if k, is := flagKeys[name]; is {
@@ -160,11 +175,11 @@ func (p *searchParser) key() criterion {
 		return criterion{b.cost, func(m *candidate) bool { return a.match(m) || b.match(m) }}
 	case "UID":
 		dec.SP()
-		uids := s.saved
-		if !dec.Accept('$') {
-			uids = imap.Resolve(dec.Set(), s.view.lastUID())
+		if dec.Accept('$') {
+			return p.bound(func(s *selected) imap.UIDSet { return s.saved })
 		}
-		return onIndex(func(m *candidate) bool { return uids.Contains(m.uid) })
+		spec := dec.Set()
+		return p.bound(func(s *selected) imap.UIDSet { return imap.Resolve(spec, s.view.lastUID()) })
 	case "KEYWORD", "UNKEYWORD":
 		dec.SP()
 		flag := dec.Flag()
@@ -221,17 +236,24 @@ func (p *searchParser) key() criterion {
 		return never // there are no threads that a store knows of
 	case "BCC", "CC", "FROM", "SUBJECT", "TO":
 		dec.SP()
-		return headerKey(name, p.text())
+		return p.stringKey(func(n needle) criterion { return headerKey(name, n) })
 	case "HEADER":
 		dec.SP()
 		field := dec.AString()
 		dec.SP()
-		return headerKey(field, p.text())
+		return p.stringKey(func(n needle) criterion { return headerKey(field, n) })
 	case "BODY", "TEXT":
 		dec.SP()
-		needle := p.text()
 		header := name == "TEXT"
-		return criterion{costBody, func(m *candidate) bool { return m.contains(needle, header) }}
+		return p.stringKey(func(n needle) criterion {
+			return criterion{costBody, func(m *candidate) bool { return m.contains(n, header) }}
+		})
+	case "FUZZY":
+		dec.SP()
+		p.fuzzy, p.fuzzyUsed = p.fuzzy+1, true
+		k := p.key()
+		p.fuzzy--
+		return k
 	}
 	dec.Fail("no such search key")
 	return never
@@ -289,8 +311,8 @@ func (p *searchParser) checkCharset() {
 	}
 }
 
-// text takes a string to look for, from the charset of the program, and folds it.
-func (p *searchParser) text() needle {
+// text takes a string to look for, from the charset of the program.
+func (p *searchParser) text() string {
 	s := p.c.dec.AString()
 	switch strings.ToLower(p.charset) {
 	case "", "us-ascii", "utf-8", "utf8":
@@ -298,17 +320,17 @@ func (p *searchParser) text() needle {
 		r, err := charset.Reader(p.charset, strings.NewReader(s))
 		if err != nil {
 			p.badCharset = true
-			return needle{}
+			return ""
 		}
 		b, err := io.ReadAll(r)
 		if err != nil {
 			p.badCharset = true
-			return needle{}
+			return ""
 		}
 		s = string(b)
 	}
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
 	}
-	return newNeedle(s)
+	return s
 }

@@ -18,11 +18,14 @@ import (
 	"github.com/mailblocks/mailblocks/imap/internal/mimetree"
 )
 
-// needle is a folded string to look for.
-type needle struct{ text []byte }
+// needle is a string to look for, in the form in which its comparator compares.
+type needle struct {
+	text []byte
+	fold func(out, b []byte) []byte
+}
 
-func newNeedle(s string) needle {
-	return needle{fold(nil, []byte(s))}
+func newNeedle(s string, fold func(out, b []byte) []byte) needle {
+	return needle{fold(nil, []byte(s)), fold}
 }
 
 // fold appends b in the form in which strings are compared: ASCII letters in lower case,
@@ -54,7 +57,7 @@ func (n needle) in(s *scratch, b []byte) bool {
 	if len(n.text) == 0 {
 		return true
 	}
-	s.folded = fold(s.folded[:0], b)
+	s.folded = n.fold(s.folded[:0], b)
 	return bytes.Contains(s.folded, n.text)
 }
 
@@ -81,7 +84,7 @@ func (n needle) inReader(s *scratch, r io.Reader) (bool, error) {
 		}
 		keep := max(len(folded)-len(n.text)+1, 0)
 		folded = append(folded[:0], folded[keep:]...)
-		folded = fold(folded, raw[:cut])
+		folded = n.fold(folded, raw[:cut])
 		if bytes.Contains(folded, n.text) {
 			return true, nil
 		}

@@ -90,7 +90,7 @@ func TestFactsSurviveTheCache(t *testing.T) {
 		From:      []mimetree.Address{{Name: "Ann", Mailbox: "ann", Host: "x.test"}},
 		To:        []mimetree.Address{{Mailbox: "bob", Host: "x.test"}, {Mailbox: "c"}},
 		MessageID: "<1@x>", References: "<2@x> <3@x>", InReplyTo: "<4@x>",
-	})
+	}, casemap)
 	assert.Equal(t, []string{"2@x", "3@x"}, f.references)
 	assert.Equal(t, "ANN", f.displayFrom)
 	assert.Equal(t, "BOB@X.TEST", f.displayTo)
@@ -112,7 +112,7 @@ func threaded(t testing.TB, algorithm string, mails ...string) string {
 		if id != "" {
 			env.MessageID = "<" + id + "@x>"
 		}
-		hits = append(hits, hit{pos: i, arrival: time.Unix(int64(i), 0), facts: newSortFacts(env)})
+		hits = append(hits, hit{pos: i, arrival: time.Unix(int64(i), 0), facts: newSortFacts(env, casemap)})
 	}
 	roots, err := threadAlgorithms[algorithm](t.Context(), hits)
 	require.NoError(t, err)
@@ -224,7 +224,7 @@ func FuzzFacts(f *testing.F) {
 	f.Add("Re: [x] =?utf-8?q?Gr=C3=BC?= (fwd)", "1 Jul 2024 10:00:00 +0200 (x)", "<a@b> <\"c\"@d>", "Ann <ann@x.test>")
 	f.Add("[fwd: [fwd: x]]", "", "<@>", "")
 	f.Fuzz(func(t *testing.T, subject, date, references, from string) {
-		facts := newSortFacts(&mimetree.Envelope{Subject: subject, Date: date, References: references, From: mimetree.ParseAddresses(from)})
+		facts := newSortFacts(&mimetree.Envelope{Subject: subject, Date: date, References: references, From: mimetree.ParseAddresses(from)}, casemap)
 		require.LessOrEqual(t, len(facts.references), maxReferences)
 		again := parseFacts(facts.append(nil))
 		require.True(t, facts.date.Unix() == again.date.Unix() && facts.date.IsZero() == again.date.IsZero())

@@ -102,6 +102,53 @@ func (f *family) unlink(child int) {
 // threadsByReferences is REFERENCES (RFC 5256, BASE.6.4.THREAD), whose steps are numbered
 // there.
 func threadsByReferences(ctx context.Context, hits []hit) ([]*thread, error) {
+	roots, err := linkReferences(ctx, hits)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range roots { // (4)
+		if t.hit == nil {
+			sortThreads(t.children)
+		}
+	}
+	sortThreads(roots)
+	roots = mergeSubjects(roots)
+	sortAll(roots)
+	sortThreads(roots)
+	return roots, nil
+}
+
+// threadsByRefs is REFS (draft-ietf-morg-inthread, 3): as REFERENCES, but subjects join
+// nothing, and the thread to which something came last is the last.
+func threadsByRefs(ctx context.Context, hits []hit) ([]*thread, error) {
+	roots, err := linkReferences(ctx, hits)
+	if err != nil {
+		return nil, err
+	}
+	sortAll(roots)
+	last := make(map[*thread]*hit, len(roots))
+	for _, root := range roots {
+		for todo := []*thread{root}; len(todo) > 0; {
+			t := todo[len(todo)-1]
+			todo = append(todo[:len(todo)-1], t.children...)
+			if h := t.hit; h != nil && (last[root] == nil || byArrival(last[root], h) < 0) {
+				last[root] = h
+			}
+		}
+	}
+	slices.SortFunc(roots, func(a, b *thread) int { return byArrival(last[a], last[b]) })
+	return roots, nil
+}
+
+func byArrival(a, b *hit) int {
+	if d := a.arrival.Compare(b.arrival); d != 0 {
+		return d
+	}
+	return a.pos - b.pos
+}
+
+// linkReferences makes threads of references alone: steps (1) to (3).
+func linkReferences(ctx context.Context, hits []hit) ([]*thread, error) {
 	var f family
 	byID := make(map[string]int)
 	for i := range hits {
@@ -137,17 +184,7 @@ func threadsByReferences(ctx context.Context, hits []hit) ([]*thread, error) {
 			}
 		}
 	}
-	roots := f.prune(hits)
-	for _, t := range roots { // (4)
-		if t.hit == nil {
-			sortThreads(t.children)
-		}
-	}
-	sortThreads(roots)
-	roots = mergeSubjects(roots)
-	sortAll(roots)
-	sortThreads(roots)
-	return roots, nil
+	return f.prune(hits), nil
 }
 
 // prune makes the threads: dummies are left out, but for those at the top that hold more
@@ -241,6 +278,7 @@ func sortAll(roots []*thread) {
 var threadAlgorithms = map[string]func(context.Context, []hit) ([]*thread, error){
 	"ORDEREDSUBJECT": threadsBySubject,
 	"REFERENCES":     threadsByReferences,
+	"REFS":           threadsByRefs,
 }
 
 func (c *conn) cmdThread(ctx context.Context) reply    { return c.thread(ctx, false) }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mailblocks/mailblocks/internal/lineio"
 )
@@ -40,6 +41,8 @@ type Decoder struct {
 	// Responses says that d reads what a server sends: its literals all come unasked, which
 	// Finish must know.
 	Responses bool
+	// UTF8 makes what is no UTF-8 in a quoted string an error (RFC 6855, 3).
+	UTF8 bool
 	// Continue is called before a synchronising literal is read, to send and flush the
 	// continuation request.
 	Continue func() error
@@ -321,6 +324,10 @@ func (d *Decoder) quoted() string {
 		d.pos++
 		switch c {
 		case '"':
+			if d.UTF8 && !utf8.Valid(b) {
+				d.Fail("no UTF-8 in a string")
+				return ""
+			}
 			return string(b)
 		case '\\':
 			if d.pos == len(d.line) || d.line[d.pos] != '\\' && d.line[d.pos] != '"' {
