@@ -58,27 +58,38 @@ const (
 // Parse reads a message, header and body, that may be a delivery report. ErrNotReport (wrapped): it is
 // not. What is odd in a report is skipped; one without any recipient is no report.
 func Parse(r io.Reader) (*Report, error) {
-	m, err := mail.ReadMessage(bufio.NewReader(io.LimitReader(r, 64<<20)))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotReport, err)
-	}
-	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
-	if err != nil || kind != "multipart/report" || !strings.EqualFold(params["report-type"], "delivery-status") || params["boundary"] == "" {
-		return nil, ErrNotReport
-	}
 	rep := &Report{}
-	parts := multipart.NewReader(m.Body, params["boundary"])
-	for n := 0; n < 10; n++ {
-		part, err := parts.NextRawPart()
-		if err != nil {
-			break // what came before it may do
-		}
-		rep.part(n, part)
+	if err := eachPart(r, "delivery-status", rep.part); err != nil {
+		return nil, err
 	}
 	if len(rep.Recipients) == 0 {
 		return nil, ErrNotReport
 	}
 	return rep, nil
+}
+
+// eachPart calls f for the parts of a multipart/report of that type (RFC 6522, 3), as many as there are before it breaks off.
+func eachPart(r io.Reader, reportType string, f func(n int, part *multipart.Part)) error {
+	m, err := mail.ReadMessage(bufio.NewReader(io.LimitReader(r, 64<<20)))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotReport, err)
+	}
+	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	report := kind == "multipart/report" && strings.EqualFold(params["report-type"], reportType)
+	// OpenSMTPD's are so; whether there is a status part tells them from other mail.
+	report = report || kind == "multipart/mixed" && reportType == "delivery-status"
+	if err != nil || !report || params["boundary"] == "" {
+		return ErrNotReport
+	}
+	parts := multipart.NewReader(m.Body, params["boundary"])
+	for n := range 10 {
+		part, err := parts.NextRawPart()
+		if err != nil {
+			break // what came before it may do
+		}
+		f(n, part)
+	}
+	return nil
 }
 
 func (rep *Report) part(n int, part *multipart.Part) {
@@ -93,16 +104,25 @@ func (rep *Report) part(n int, part *multipart.Part) {
 			rep.status(io.LimitReader(content, maxStatus))
 		}
 	case "message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers":
-		h, _ := textproto.NewReader(bufio.NewReader(io.LimitReader(content, maxStatus))).ReadMIMEHeader()
-		rep.MessageID = clean(h.Get("Message-Id"), true)
+		rep.MessageID = clean(returnedHeader(content).Get("Message-Id"), true)
 	default:
 		if n == 0 && strings.HasPrefix(kind, "text/") {
-			text, err := io.ReadAll(io.LimitReader(content, maxText))
-			if err == nil {
-				rep.Text = strings.ToValidUTF8(string(text), "\uFFFD")
-			}
+			rep.Text = readText(content)
 		}
 	}
+}
+
+func returnedHeader(r io.Reader) textproto.MIMEHeader {
+	h, _ := textproto.NewReader(bufio.NewReader(io.LimitReader(r, maxStatus))).ReadMIMEHeader() // what came before it broke off
+	return h
+}
+
+func readText(r io.Reader) string {
+	text, err := io.ReadAll(io.LimitReader(r, maxText))
+	if err != nil {
+		return ""
+	}
+	return strings.ToValidUTF8(string(text), "\uFFFD")
 }
 
 func decoded(part *multipart.Part) io.Reader {

@@ -428,7 +428,11 @@ func cause(err error) error {
 }
 
 func (t *Transport) key(g target, src Source) poolKey {
-	return poolKey{addr: g.addr, host: g.host, level: g.security.Level, config: g.security.Config, smart: g.smart, src: src}
+	k := poolKey{addr: g.addr, host: g.host, level: g.security.Level, config: g.security.Config, key: g.security.Key, smart: g.smart, src: src}
+	if k.key != "" {
+		k.config = nil
+	}
+	return k
 }
 
 // open brings up a session on a connection to a target.

@@ -24,6 +24,7 @@ type poolKey struct {
 	addr, host string
 	level      Level
 	config     *tls.Config
+	key        string // of the Security, then config is nil
 	smart      *Smarthost
 	src        Source
 }

@@ -144,6 +144,10 @@ type Security struct {
 	// With Encrypted its own verification (VerifyConnection) still runs, which is how DANE comes in.
 	Config *tls.Config
 
+	// Key says that connections made with equal Keys (and Levels) are alike, where each call of Security makes a new
+	// Config. While it is empty those of one and the same Config are.
+	Key string
+
 	// Observe, with Opportunistic, has the certificate looked at for TLSResult alone: MTA-STS in testing mode (RFC 8461, 5).
 	Observe bool
 
