@@ -6,11 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 
 	"github.com/mailblocks/mailblocks/dnsauth/dane"
 	"github.com/mailblocks/mailblocks/dnsauth/dkim"
 	"github.com/mailblocks/mailblocks/dnsauth/mtasts"
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
+	"github.com/mailblocks/mailblocks/dnsauth/tlsrpt"
 	"github.com/mailblocks/mailblocks/queue"
 	"github.com/mailblocks/mailblocks/queue/relay"
 	"github.com/mailblocks/mailblocks/smtp"
@@ -19,6 +21,10 @@ import (
 // newRelay makes what carries queued mail to other servers: to those that MX records name, or
 // all to the smarthost.
 func (s *server) newRelay() *relay.Transport {
+	s.tlsReports = &relay.TLSReporter{
+		Store: s.queue, Resolver: s.resolver, Organization: s.cfg.hostname, Contact: "postmaster@" + s.cfg.domains[0],
+		Dir: filepath.Join(s.cfg.data, "tls-reports"),
+	}
 	t := &relay.Transport{
 		Resolver: s.resolver,
 		Hostname: s.cfg.hostname,
@@ -26,6 +32,7 @@ func (s *server) newRelay() *relay.Transport {
 		// A DNS server of one's own is a test's, and its world stands on loopback.
 		AllowLoopback: s.cfg.dns != "",
 		Prepare:       s.sign,
+		TLSResult:     s.tlsReports.Note,
 	}
 	policies := &mtasts.Client{Resolver: s.resolver, Store: mtasts.Dir(filepath.Join(s.cfg.data, "mta-sts"))}
 	t.Security = func(ctx context.Context, domain string, mx resolver.MX, secure bool) (relay.Security, error) {
@@ -47,20 +54,35 @@ func security(ctx context.Context, r resolver.Resolver, policies *mtasts.Client,
 			return relay.Security{Level: relay.Refused}, nil
 		}
 		if set.Status != dane.Absent {
-			return relay.Security{Level: relay.Encrypted, Config: set.Config(nil)}, nil
+			policy := tlsrpt.Policy{Type: tlsrpt.TLSA}
+			for _, r := range set.Records {
+				policy.Lines = append(policy.Lines, r.String())
+			}
+			return relay.Security{
+				Level: relay.Encrypted, Config: set.Config(nil), Key: "dane " + strings.Join(policy.Lines, ","), Policy: policy,
+			}, nil
 		}
 	}
 	found, err := policies.Policy(ctx, domain)
 	if err != nil {
 		return relay.Security{}, err
 	}
-	if p := found.Policy; p != nil && p.Mode == mtasts.Enforce {
-		if !p.Matches(mx.Host) {
-			return relay.Security{Level: relay.Refused}, nil
+	p := found.Policy
+	if p == nil || p.Mode == mtasts.None {
+		sec := relay.Security{}
+		if found.Record && found.Problem != nil {
+			sec.Failure = tlsrpt.STSFetchError
 		}
-		return relay.Security{Level: relay.Verified}, nil
+		return sec, nil
 	}
-	return relay.Security{}, nil
+	policy := tlsrpt.Policy{Type: tlsrpt.STS, Lines: strings.Split(strings.TrimSpace(found.Text), "\n"), MXHost: p.MX}
+	switch {
+	case p.Mode == mtasts.Testing:
+		return relay.Security{Observe: true, Policy: policy}, nil
+	case !p.Matches(mx.Host):
+		return relay.Security{Level: relay.Refused}, nil
+	}
+	return relay.Security{Level: relay.Verified, Policy: policy}, nil
 }
 
 // sign puts DKIM signatures before a message that leaves: those of its sender's domain, or,

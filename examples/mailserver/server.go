@@ -44,6 +44,8 @@ type server struct {
 	relay  *relay.Transport
 	runner *queue.Runner
 
+	tlsReports *relay.TLSReporter
+
 	mta, submission, lmtp *smtp.Server
 	imap                  *imapserver.Server
 	pop3                  *pop3.Server
@@ -203,6 +205,11 @@ func (s *server) listen(out io.Writer) error {
 	s.serving.Go(func() {
 		if err := s.runner.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			slog.Error("queue stopped", slog.Any("err", err))
+		}
+	})
+	s.serving.Go(func() {
+		if err := s.tlsReports.Run(ctx); err != nil {
+			slog.Error("TLS reports stopped", slog.Any("err", err))
 		}
 	})
 	return nil
