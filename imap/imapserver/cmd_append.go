@@ -43,6 +43,9 @@ func (c *conn) cmdAppend(ctx context.Context) reply {
 		if !c.dec.OK() {
 			return c.syntax()
 		}
+		if limit := c.server.MaxMessagesPerCommand; limit > 0 && len(msgs) >= limit {
+			return no(fmt.Sprintf("MESSAGELIMIT %d", limit), "too many messages for one command")
+		}
 		if msgs = append(msgs, *msg); len(msgs) > maxAppended {
 			return no("LIMIT", "too many messages at once")
 		}

@@ -82,7 +82,7 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 		return slices.ContainsFunc(items, func(it fetchItem) bool { return it.kind == kind })
 	}
 	c.condstore = c.condstore || changedSince > 0 || has(itemModSeq)
-	if uid && !has(itemUID) {
+	if uid && !has(itemUID) && !c.uidOnly {
 		items = slices.Insert(items, 0, namedItem("UID"))
 	}
 	if changedSince > 0 && !has(itemModSeq) {
@@ -113,13 +113,24 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 		}
 	}
 	if partial.given() {
-		var known imap.UIDSet
-		for _, e := range s.view.within(set) {
-			known.Add(e.uid)
-		}
-		set = partialOf(partial, known)
+		set = partialOf(partial, s.known(set))
 	}
-	return f.run(ctx, set, changedSince)
+	set, code := c.limitMessages(set)
+	r := f.run(ctx, set, changedSince)
+	if r.status == "OK" {
+		r.code = orElse(r.code, code)
+	}
+	return r
+}
+
+// beginFetch begins the response about a message. After ENABLE UIDONLY its UID alone names it
+// (RFC 9586, 3).
+func (c *conn) beginFetch(num int, uid imap.UID) {
+	if c.uidOnly {
+		c.enc.Raw("* ").Num(uint64(uid)).Raw(" UIDFETCH (")
+		return
+	}
+	c.enc.Raw("* ").Num(uint64(num)).Raw(" FETCH (")
 }
 
 // fetchNew tells of messages that came what the client asked to be told of such.
@@ -252,7 +263,7 @@ func (f *fetcher) one(ctx context.Context, num int, e *entry, withFlags bool) er
 			return nil
 		}
 	}
-	c.enc.Raw("* ").Num(uint64(num)).Raw(" FETCH (")
+	c.beginFetch(num, e.uid)
 	now, x := c.sel.current(f.cur, e)
 	for i := range f.items {
 		if i > 0 {
@@ -275,7 +286,7 @@ func (f *fetcher) implied(e *entry, x *index) {
 		c.enc.SP()
 		c.appendFlags(e, x)
 	}
-	if c.condstore && !f.uid {
+	if c.condstore && !f.uid && !c.uidOnly {
 		c.enc.Raw(" UID ").Num(uint64(e.uid))
 	}
 	if c.condstore && !f.modSeq {

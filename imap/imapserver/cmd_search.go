@@ -3,6 +3,7 @@ package imapserver
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/mailblocks/mailblocks/imap"
 )
@@ -84,6 +85,8 @@ func (c *conn) searchProgram(charset string, ret searchReturn) (query criterion,
 	switch {
 	case !c.end():
 		r = c.syntax()
+	case c.uidOnly && p.numbers:
+		r = uidRequired()
 	case ret.update && c.tagInUse():
 		r = bad("this tag has updates already")
 	case p.badCharset: // RFC 9051, 7.1
@@ -191,6 +194,7 @@ func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, 
 		m.extra = f.extra
 	}
 	f := new(found)
+	told := time.Now()
 	for pos, e := range s.view.from(0) {
 		m.reset(pos+1, e.uid)
 		m.entry, m.index = s.current(cur, e)
@@ -202,8 +206,11 @@ func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, 
 		if m.err != nil {
 			return nil, m.err
 		}
-		if pos&1023 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+		if pos&63 == 0 {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			c.inProgress(&told, pos, s.view.len())
 		}
 		if !hit {
 			continue

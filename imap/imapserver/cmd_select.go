@@ -75,6 +75,9 @@ func (c *conn) selectMailbox(ctx context.Context, readOnly bool) reply {
 	if q.given && !c.qresync {
 		return bad("QRESYNC is not enabled")
 	}
+	if c.uidOnly && len(q.matchNums) > 0 {
+		return uidRequired()
+	}
 	c.condstore = c.condstore || condstore
 	if c.sel != nil {
 		c.deselect()
@@ -114,7 +117,7 @@ func (c *conn) describe(x *index) {
 	if !c.rev2 {
 		s.recentTold = s.recentCount()
 		c.enc.Raw("* ").Num(uint64(s.recentTold)).Raw(" RECENT").CRLF()
-		if x.state.Unseen > 0 {
+		if x.state.Unseen > 0 && !c.uidOnly {
 			for i, e := range x.from(0) {
 				if e.system()&imap.Seen == 0 {
 					c.enc.Raw("* OK [UNSEEN ").Num(uint64(i + 1)).Raw("] the first unseen message").CRLF()

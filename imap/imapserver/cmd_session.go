@@ -27,6 +27,9 @@ func (c *conn) greet() {
 // capabilities returns what the session can do now.
 func (c *conn) capabilities() []string {
 	caps := []string{"IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE"}
+	if c.server.LiteralMinus {
+		caps[1] = "LITERAL-"
+	}
 	if c.state == notAuthenticated {
 		if c.canStartTLS() {
 			caps = append(caps, "STARTTLS")
@@ -44,10 +47,15 @@ func (c *conn) capabilities() []string {
 			caps = append(caps, fmt.Sprintf("APPENDLIMIT=%d", n))
 		}
 	}
-	if f := c.server.Capabilities; f != nil {
-		caps = f(c.identity, caps)
+	if n := c.server.MaxMessagesPerCommand; n > 0 && c.state != notAuthenticated {
+		caps = append(caps, fmt.Sprintf("MESSAGELIMIT=%d", n))
 	}
-	return caps
+	advertise := c.server.Advertise
+	if advertise == nil {
+		advertise = AdvertiseByDefault
+	}
+	client := &Client{Identity: c.identity, Remote: c.remote, TLS: c.tls, ID: c.clientID}
+	return slices.DeleteFunc(caps, func(name string) bool { return !advertise(client, name) })
 }
 
 // mailboxCapabilities are those of a session that has logged in, over any store.
@@ -55,7 +63,7 @@ var mailboxCapabilities = []string{
 	"IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE", "CREATE-SPECIAL-USE",
 	"LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE", "QRESYNC",
 	"OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT",
-	"THREAD=REFERENCES", "I18NLEVEL=1", "I18NLEVEL=2", "LANGUAGE", "UTF8=ACCEPT", "SEARCH=FUZZY", "MULTISEARCH", "THREAD=REFS", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "COMPRESS=DEFLATE", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT",
+	"THREAD=REFERENCES", "I18NLEVEL=1", "I18NLEVEL=2", "LANGUAGE", "UTF8=ACCEPT", "SEARCH=FUZZY", "MULTISEARCH", "UIDONLY", "UIDBATCHES", "INPROGRESS", "THREAD=REFS", "PARTIAL", "CATENATE", "REPLACE", "PREVIEW", "UNAUTHENTICATE", "COMPRESS=DEFLATE", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT",
 	"IMAP4rev2",
 }
 
@@ -148,6 +156,7 @@ func (c *conn) cmdID(ctx context.Context) reply {
 	if !c.end() {
 		return c.syntax()
 	}
+	c.clientID = client
 	if len(client) > 0 {
 		c.log.LogAttrs(ctx, slog.LevelDebug, "client told its id", slog.Any("id", client))
 	}
@@ -168,6 +177,7 @@ func (c *conn) cmdID(ctx context.Context) reply {
 
 func (c *conn) cmdEnable(context.Context) reply {
 	var enabled []string
+	var switches []*bool
 	for first := true; first || c.dec.OK() && !c.dec.AtEnd(); first = false {
 		c.dec.SP()
 		var on *bool
@@ -181,16 +191,24 @@ func (c *conn) cmdEnable(context.Context) reply {
 			on, name = &c.rev2, "IMAP4rev2"
 		case "UTF8=ACCEPT":
 			on = &c.utf8
+		case "UIDONLY":
+			if c.sel != nil { // RFC 9586, 3.1
+				c.dec.Fail("not while a mailbox is selected")
+			}
+			on = &c.uidOnly
 		default:
 			continue
 		}
-		if !*on {
-			*on = true
+		if !*on && !slices.Contains(enabled, name) {
+			switches = append(switches, on)
 			enabled = append(enabled, name)
 		}
 	}
 	if !c.end() {
 		return c.syntax()
+	}
+	for _, on := range switches {
+		*on = true
 	}
 	c.condstore = c.condstore || c.qresync // RFC 7162, 3.2.3
 	c.enc.UTF8 = c.rev2 || c.utf8

@@ -55,6 +55,7 @@ func (c *conn) store(ctx context.Context, uid bool) reply {
 	if !there {
 		return bad("no such message")
 	}
+	set, code := c.limitMessages(set)
 	var conflict imap.UIDSet
 	var err error
 	if conditional && unchangedSince == 0 {
@@ -74,7 +75,9 @@ func (c *conn) store(ctx context.Context, uid bool) reply {
 	case missing:
 		return no("EXPUNGEISSUED", "some of the messages no longer exist")
 	}
-	return ok("stored")
+	r := ok("stored")
+	r.code = code
+	return r
 }
 
 // storeFlags takes flags with or without parentheses.
@@ -111,8 +114,11 @@ func (c *conn) answerStore(cur *index, set, conflict imap.UIDSet, op imap.FlagOp
 		if !silent || !cur.flags(now).Equal(op.Apply(view.flags(old))) {
 			c.writeFlags(i+1, now, cur, uid)
 		} else if c.condstore && now.modSeq != old.modSeq {
-			c.enc.Raw("* ").Num(uint64(i + 1)).Raw(" FETCH (UID ").Num(uint64(now.uid))
-			c.enc.Raw(" MODSEQ (").Num(uint64(now.modSeq)).Raw("))").CRLF()
+			c.beginFetch(i+1, now.uid)
+			if !c.uidOnly {
+				c.enc.Raw("UID ").Num(uint64(now.uid)).SP()
+			}
+			c.enc.Raw("MODSEQ (").Num(uint64(now.modSeq)).Raw("))").CRLF()
 		}
 	}
 	s.told(cur, set.Subtract(known))
@@ -136,6 +142,24 @@ func (c *conn) cmdUIDExpunge(ctx context.Context) reply {
 		return c.syntax()
 	}
 	set, _ := c.sel.numbers(spec, saved, true)
+	if c.server.MaxMessagesPerCommand > 0 { // it counts those that will go
+		var deleted imap.UIDSet
+		for _, e := range c.sel.view.within(set) {
+			if e.system()&imap.Deleted != 0 {
+				deleted.Add(e.uid)
+			}
+		}
+		limited, code := c.limitMessages(deleted)
+		if code != "" {
+			r := c.expunge(ctx, limited)
+			if r.status == "OK" && r.code != "" {
+				c.enc.Raw("* NO [").Raw(code).Raw("] not all of them").CRLF()
+			} else if r.status == "OK" {
+				r.code = code
+			}
+			return r
+		}
+	}
 	return c.expunge(ctx, set)
 }
 
@@ -189,9 +213,9 @@ func (c *conn) copy(ctx context.Context, uid, move bool) reply {
 		return r
 	}
 	// Messages that the client does not know of are not meant.
-	var known imap.UIDSet
-	for _, e := range s.view.within(set) {
-		known.Add(e.uid)
+	known, code := c.limitMessages(s.known(set))
+	if code != "" && !move { // all or nothing
+		return no(fmt.Sprintf("MESSAGELIMIT %d", c.server.MaxMessagesPerCommand), "too many messages for one command")
 	}
 	done, err := s.box.mb.Copy(ctx, known, dst, move)
 	if err != nil {
@@ -207,13 +231,14 @@ func (c *conn) copy(ctx context.Context, uid, move bool) reply {
 		b := fmt.Appendf(nil, "COPYUID %d ", done.UIDValidity)
 		b = appendUIDs(b, done.From)
 		b = append(b, ' ')
-		code := string(appendUIDs(b, done.To))
+		copied := string(appendUIDs(b, done.To))
 		if move { // before the EXPUNGEs (RFC 6851, 4.3)
-			c.enc.Raw("* OK [").Raw(code).Raw("] moved").CRLF()
+			c.enc.Raw("* OK [").Raw(copied).Raw("] moved").CRLF()
 		} else {
-			r.code = code
+			r.code = copied
 		}
 	}
+	r.code = orElse(r.code, code)
 	if uint64(len(done.From)) < known.Len() && !uid {
 		return reply{status: r.status, code: orElse(r.code, "EXPUNGEISSUED"), text: "some of the messages no longer exist"}
 	}

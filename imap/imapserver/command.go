@@ -54,6 +54,8 @@ type verb struct {
 	untimed bool
 	// changes: the client asked for messages to go, and hears of it whatever NOTIFY says.
 	changes bool
+	// numbers: the command is about sequence numbers.
+	numbers bool
 }
 
 // verbs has every command but those that begin with UID. It is filled in an init function
@@ -94,14 +96,15 @@ func init() {
 		"CLOSE":          {run: (*conn).cmdClose, states: selectedState, sync: syncNothing},
 		"UNSELECT":       {run: (*conn).cmdUnselect, states: selectedState, sync: syncNothing},
 		"EXPUNGE":        {run: (*conn).cmdExpunge, states: selectedState, sync: syncFresh, changes: true},
-		"SEARCH":         {run: (*conn).cmdSearch, states: selectedState, sync: syncNoExpunge},
-		"SORT":           {run: (*conn).cmdSort, states: selectedState, sync: syncNoExpunge},
-		"THREAD":         {run: (*conn).cmdThread, states: selectedState, sync: syncNoExpunge},
-		"FETCH":          {run: (*conn).cmdFetch, states: selectedState, sync: syncNoExpunge},
-		"STORE":          {run: (*conn).cmdStore, states: selectedState, sync: syncNoExpunge},
-		"REPLACE":        {run: (*conn).cmdReplace, states: selectedState, sync: syncFresh, changes: true},
-		"COPY":           {run: (*conn).cmdCopy, states: selectedState, sync: syncFresh},
-		"MOVE":           {run: (*conn).cmdMove, states: selectedState, sync: syncFresh, changes: true},
+		"SEARCH":         {run: (*conn).cmdSearch, states: selectedState, sync: syncNoExpunge, numbers: true},
+		"SORT":           {run: (*conn).cmdSort, states: selectedState, sync: syncNoExpunge, numbers: true},
+		"THREAD":         {run: (*conn).cmdThread, states: selectedState, sync: syncNoExpunge, numbers: true},
+		"FETCH":          {run: (*conn).cmdFetch, states: selectedState, sync: syncNoExpunge, numbers: true},
+		"STORE":          {run: (*conn).cmdStore, states: selectedState, sync: syncNoExpunge, numbers: true},
+		"UIDBATCHES":     {run: (*conn).cmdUIDBatches, states: selectedState, sync: syncNoExpunge},
+		"REPLACE":        {run: (*conn).cmdReplace, states: selectedState, sync: syncFresh, changes: true, numbers: true},
+		"COPY":           {run: (*conn).cmdCopy, states: selectedState, sync: syncFresh, numbers: true},
+		"MOVE":           {run: (*conn).cmdMove, states: selectedState, sync: syncFresh, changes: true, numbers: true},
 	}
 	uidVerbs = map[string]verb{
 		"EXPUNGE": {run: (*conn).cmdUIDExpunge, states: selectedState, sync: syncFresh, changes: true},
@@ -144,6 +147,8 @@ func (c *conn) command(ctx context.Context) error {
 		r = bad("no mailbox is selected")
 	case v.states&c.state == 0:
 		r = bad("not now")
+	case c.uidOnly && v.numbers:
+		r = uidRequired()
 	default:
 		r = c.runVerb(ctx, v)
 	}

@@ -66,6 +66,7 @@ type conn struct {
 	loginBy  time.Time
 	account  *account
 	identity string
+	clientID map[string]string // what the client said with ID
 	sel      *selected
 	notify   *notified // nil before NOTIFY
 	tellAll  bool      // the command asked for changes, whatever NOTIFY says
@@ -91,6 +92,7 @@ func newConn(s *Server, nc *netserve.Conn, remote netip.AddrPort, log *slog.Logg
 		c.enc.Raw("+ go ahead\r\n")
 		return c.enc.Flush()
 	}
+	c.dec.NoNonSync = s.LiteralMinus
 	c.limits()
 	return c
 }

@@ -39,7 +39,7 @@
 //	6855  UTF8=ACCEPT                                 yes, but headers with UTF-8 may be appended without it
 //	7162  CONDSTORE, QRESYNC                          yes
 //	7377  MULTISEARCH                                 yes
-//	7888  LITERAL+                                    yes
+//	7888  LITERAL+                                    yes; LITERAL- as an option
 //	7889  APPENDLIMIT                                 yes
 //	8314  implicit TLS                                yes, ServeTLS
 //	8437  UNAUTHENTICATE                              yes
@@ -49,6 +49,10 @@
 //	8514  SAVEDATE                                    yes, where the store keeps dates
 //	8970  PREVIEW                                     yes
 //	9394  PARTIAL                                     yes: SEARCH, SORT, UID FETCH
+//	9585  INPROGRESS                                  yes: searches
+//	9586  UIDONLY                                     yes; see Server.Advertise
+//	9738  MESSAGELIMIT                                yes, as an option: not of searches
+//	10022 UIDBATCHES                                  yes
 //	2087  QUOTA; 4314 ACL;                            no
 //	5464  METADATA;
 //	4467  URLAUTH

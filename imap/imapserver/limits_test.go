@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -389,9 +388,7 @@ func TestCapabilitiesAndTrace(t *testing.T) {
 	}
 	ended := make(chan struct{})
 	ts := newServer(t, func(s *Server) {
-		s.Capabilities = func(identity string, caps []string) []string {
-			return slices.DeleteFunc(caps, func(c string) bool { return identity == "ann" && c == "IDLE" })
-		}
+		s.Advertise = func(c *Client, name string) bool { return c.Identity != "ann" || name != "IDLE" }
 		s.Trace = &Trace{
 			CommandDone:  func(_ context.Context, command, result string, _ time.Duration) { note("%s %s", command, result) },
 			SessionStart: func(context.Context, netip.AddrPort) { note("start") },

@@ -69,6 +69,7 @@ type searchParser struct {
 	extra      bool // a key needs what the index does not hold
 	fuzzy      int  // FUZZY is around the key
 	fuzzyUsed  bool
+	numbers    bool // sequence numbers are among the keys
 	depth      int
 	count      int
 	// binds tell keys which mailbox is searched: what they mean depends on it.
@@ -145,6 +146,7 @@ func (p *searchParser) key() criterion {
 	case dec.Accept('$'):
 		return p.bound(func(s *selected) imap.UIDSet { return s.saved })
 	case dec.IsSet():
+		p.numbers = true
 		// As UIDs: numbers mean what they mean now, also when results are updated later.
 		spec := dec.Set()
 		return p.bound(func(s *selected) imap.UIDSet {
@@ -180,6 +182,11 @@ func (p *searchParser) key() criterion {
 		}
 		spec := dec.Set()
 		return p.bound(func(s *selected) imap.UIDSet { return imap.Resolve(spec, s.view.lastUID()) })
+	case "UIDAFTER", "UIDBEFORE": // RFC 9738, 3.2
+		dec.SP()
+		uid := imap.UID(dec.Number())
+		after := name == "UIDAFTER"
+		return onIndex(func(m *candidate) bool { return after && m.uid > uid || !after && m.uid < uid })
 	case "KEYWORD", "UNKEYWORD":
 		dec.SP()
 		flag := dec.Flag()

@@ -103,7 +103,7 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 	}
 
 	switch {
-	case len(gone) > 0 && c.qresync:
+	case len(gone) > 0 && (c.qresync || c.uidOnly):
 		c.enc.Raw("* VANISHED ").Set(goneUIDs).CRLF()
 	default:
 		for i, pos := range gone {
@@ -220,8 +220,8 @@ func (c *conn) writeFlagLists(x *index) {
 // writeFlags writes a FETCH response with a message's flags as x has them. After an
 // enabling command it has UID and MODSEQ too (RFC 7162, 3.2.4).
 func (c *conn) writeFlags(num int, e *entry, x *index, withUID bool) {
-	c.enc.Raw("* ").Num(uint64(num)).Raw(" FETCH (")
-	if withUID || c.condstore {
+	c.beginFetch(num, e.uid)
+	if (withUID || c.condstore) && !c.uidOnly {
 		c.enc.Raw("UID ").Num(uint64(e.uid)).SP()
 	}
 	c.appendFlags(e, x)
@@ -278,6 +278,14 @@ func (s *selected) numbers(spec imap.SetSpec, saved, uid bool) (imap.UIDSet, boo
 		}
 	}
 	return s.view.uids(imap.Resolve(spec, n)), true
+}
+
+// known returns those of set that are in the view.
+func (s *selected) known(set imap.UIDSet) (known imap.UIDSet) {
+	for _, e := range s.view.within(set) {
+		known.Add(e.uid)
+	}
+	return known
 }
 
 // numberSet takes a set or "$" from the command.

@@ -58,10 +58,17 @@ type Server struct {
 	Name string
 	// ID is what the ID command tells of the server (RFC 2971). Nil: its name alone.
 	ID map[string]string
-	// Capabilities, when set, may leave out capabilities for clients that trip over one.
-	// It is given those of a session, with an empty identity before login, and returns
-	// those to advertise; what is left out still works. It may be called concurrently.
-	Capabilities func(identity string, caps []string) []string
+	// Advertise says whether a session is told of a capability, for clients that trip over
+	// one; what it is not told of still works. Nil means AdvertiseByDefault. It may be called
+	// concurrently, and must not keep or change the Client.
+	Advertise func(client *Client, capability string) bool
+	// LiteralMinus offers LITERAL- in place of LITERAL+: clients may send no more than 4096
+	// octets without waiting (RFC 7888, 5).
+	LiteralMinus bool
+	// MaxMessagesPerCommand limits how many messages one FETCH, STORE, MOVE or UID EXPUNGE
+	// works on, those with the highest UIDs, and how many one COPY or APPEND may have
+	// (MESSAGELIMIT, RFC 9738). Zero means no limit.
+	MaxMessagesPerCommand int
 
 	// MaxMessageBytes limits a message that is appended. Zero means 64 MiB.
 	MaxMessageBytes int64
@@ -100,12 +107,26 @@ type Server struct {
 	failures authfail.Counter // of logins
 	cache    cache
 	boxes    atomic.Uint64 // the last box.id given out
+	progress time.Duration // see progressEvery; other than that in tests alone
 
 	mu        sync.Mutex
 	accounts  map[string]*account
 	lingering int // accounts without sessions
 	closing   bool
 }
+
+// Client is what is known of the client of a session.
+type Client struct {
+	Identity string // empty before login
+	Remote   netip.AddrPort
+	TLS      *tls.ConnectionState // nil: plain
+	ID       map[string]string    // of the ID command, nil before it (RFC 2971)
+}
+
+// AdvertiseByDefault advertises every capability but UIDONLY, at the sight of which Outlook
+// fails. Who has no such users may advertise that too: it is an experiment that clients can
+// do without (RFC 9586).
+func AdvertiseByDefault(_ *Client, capability string) bool { return capability != "UIDONLY" }
 
 // Trace has functions that are called as things happen, for metrics. Each may be nil; they
 // are called concurrently and should return soon.
