@@ -182,7 +182,7 @@ func (s *Server) account(ctx context.Context, identity string) (*account, error)
 	a.sessions++
 	s.mu.Unlock()
 
-	a.opened.Do(func() { a.store, a.err = s.Login(ctx, identity) })
+	a.opened.Do(func() { a.store, a.err = s.openStore(ctx, identity) })
 	if a.err != nil {
 		s.leave(a)
 		return nil, a.err

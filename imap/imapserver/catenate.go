@@ -1,18 +1,14 @@
 package imapserver
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/mailblocks/mailblocks/imap"
-	"github.com/mailblocks/mailblocks/imap/internal/wire"
 )
 
 // maxCatenated bounds the parts of one message.
@@ -54,6 +50,14 @@ func (c *conn) spoolURL(ctx context.Context, s *spool, ref string) *reply {
 	badURL := func(err error) *reply {
 		return &reply{status: "NO", code: "BADURL " + shownURL(ref), text: "nothing is there", cause: err}
 	}
+	if isAbsoluteURL(ref) {
+		o, err := c.openURL(ctx, ref, true)
+		if err != nil {
+			return badURL(err)
+		}
+		defer o.close()
+		return c.spoolOctets(ctx, s, &o.message, &o.item, badURL)
+	}
 	u, err := parseMessageURL(ref)
 	if err != nil {
 		return badURL(err)
@@ -83,7 +87,12 @@ func (c *conn) spoolURL(ctx context.Context, s *spool, ref string) *reply {
 	}
 	m := &message{mb: mb, uid: u.uid}
 	defer m.close()
-	r, size, err := m.octets(ctx, &u.item)
+	return c.spoolOctets(ctx, s, m, &u.item, badURL)
+}
+
+// spoolOctets adds to s what a section shows.
+func (c *conn) spoolOctets(ctx context.Context, s *spool, m *message, it *fetchItem, badURL func(error) *reply) *reply {
+	r, size, err := m.octets(ctx, it)
 	if err != nil {
 		return badURL(err)
 	}
@@ -135,111 +144,4 @@ func shownURL(ref string) string {
 		return "%20"
 	}
 	return b.String()
-}
-
-// messageURL names a message or a part of one, in the session's own store.
-type messageURL struct {
-	mailbox     string // empty: the selected one
-	uidValidity uint32 // zero: any
-	uid         imap.UID
-	item        fetchItem // section and partial
-}
-
-var errURL = errors.New("malformed URL")
-
-// parseMessageURL takes a relative IMAP URL (RFC 5092, 7; RFC 4469, 3):
-//
-//	["/"] [mailbox] [";UIDVALIDITY=" n] ["/"] ";UID=" n ["/;SECTION=" section] ["/;PARTIAL=" from ["." count]]
-//
-// where mailbox and section are UTF-8 with octets escaped by "%".
-func parseMessageURL(ref string) (u messageURL, err error) {
-	ref = strings.TrimPrefix(ref, "/")
-	i := indexFold(ref, ";UID=")
-	if i < 0 || strings.HasPrefix(ref, "/") || strings.Contains(ref[:i], "://") {
-		return u, errURL
-	}
-	box, rest := strings.TrimSuffix(ref[:i], "/"), ref[i+len(";UID="):]
-	if k := indexFold(box, ";UIDVALIDITY="); k >= 0 {
-		if u.uidValidity, err = parseNonZero(box[k+len(";UIDVALIDITY="):]); err != nil {
-			return u, err
-		}
-		box = strings.TrimSuffix(box[:k], "/")
-	}
-	if u.mailbox, err = url.PathUnescape(box); err != nil {
-		return u, errURL
-	}
-	if equalFold(u.mailbox, imap.Inbox) {
-		u.mailbox = imap.Inbox
-	}
-	var partial string
-	if k := indexFold(rest, "/;PARTIAL="); k >= 0 {
-		rest, partial = rest[:k], rest[k+len("/;PARTIAL="):]
-	}
-	section := ""
-	if k := indexFold(rest, "/;SECTION="); k >= 0 {
-		if section, err = url.PathUnescape(rest[k+len("/;SECTION="):]); err != nil {
-			return u, errURL
-		}
-		rest = rest[:k]
-	}
-	n, err := parseNonZero(strings.TrimSuffix(rest, "/"))
-	if err != nil {
-		return u, err
-	}
-	u.uid = imap.UID(n)
-	if partial != "" {
-		if u.item.offset, u.item.count, err = parsePartial(partial); err != nil {
-			return u, err
-		}
-		u.item.partial = true
-	}
-	u.item.kind = itemSection
-	return u, parseSection(&u.item, section)
-}
-
-func parsePartial(s string) (offset, count int64, err error) {
-	from, length, limited := strings.Cut(s, ".")
-	offset, err = strconv.ParseInt(from, 10, 64)
-	count = 1<<63 - 1
-	if limited && err == nil {
-		count, err = strconv.ParseInt(length, 10, 64)
-	}
-	if err != nil || offset < 0 || count <= 0 {
-		return 0, 0, errURL
-	}
-	return offset, count, nil
-}
-
-// parseSection takes a section as it stands between brackets in FETCH.
-func parseSection(it *fetchItem, section string) error {
-	if strings.ContainsAny(section, "\r\n{") {
-		return errURL
-	}
-	dec := wire.Decoder{MaxLine: maxLine, MaxCommand: maxLine}
-	dec.Reset(bufio.NewReader(strings.NewReader(section + "\r\n")))
-	if err := dec.Next(); err != nil {
-		return err
-	}
-	sectionSpec(&dec, it, dec.Letters())
-	dec.End()
-	return dec.Err()
-}
-
-func parseNonZero(s string) (uint32, error) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || n == 0 {
-		return 0, errURL
-	}
-	return uint32(n), nil
-}
-
-// indexFold is strings.Index without regard to the case of ASCII letters in s; sub is in
-// upper case.
-func indexFold(s, sub string) int {
-	for i := 0; i+len(sub) <= len(s); i++ {
-		if equalFold(s[i:i+len(sub)], sub) {
-			return i
-		}
-	}
-	return -1
 }

@@ -19,6 +19,8 @@ type listQuery struct {
 
 	returnSubscribed, returnSpecial, returnChildren bool
 	status                                          statusItems
+	myRights                                        bool // RFC 8440
+	metadata                                        []string
 }
 
 // maxPatterns bounds the patterns of one LIST, and maxPattern each of them.
@@ -78,6 +80,11 @@ func (c *conn) listQuery() (q listQuery) {
 			case "STATUS":
 				c.dec.SP()
 				q.status = c.statusItems()
+			case "MYRIGHTS":
+				q.myRights = true
+			case "METADATA":
+				c.dec.SP()
+				q.metadata = c.listMetadataNames()
 			default:
 				c.dec.Fail("no such return option")
 			}
@@ -178,6 +185,9 @@ func (c *conn) cmdList(ctx context.Context) reply {
 			continue
 		}
 		c.writeList("LIST", m, &q, childInfo)
+		if selects && !m.NonExistent {
+			c.listMore(ctx, name, &q)
+		}
 		if len(q.status) > 0 && selects && !m.NoSelect {
 			if err := c.writeStatus(ctx, name, q.status); err != nil {
 				// RFC 5819, 2: the mailbox is listed, its status is not.

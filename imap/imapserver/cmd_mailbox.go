@@ -128,7 +128,7 @@ type statusItems []string
 func (c *conn) statusItems() (items statusItems) {
 	c.dec.List(func() {
 		switch item := c.dec.Word(); item {
-		case "MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "RECENT", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT":
+		case "MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "RECENT", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT", "DELETED-STORAGE":
 			if item == "HIGHESTMODSEQ" {
 				c.condstore = true // RFC 7162, 3.1
 			}
@@ -174,7 +174,13 @@ func (c *conn) writeStatus(ctx context.Context, name string, items statusItems) 
 		return err
 	}
 	var recent imap.UIDSet
+	var deleted int64
 	for _, item := range items {
+		if item == "DELETED-STORAGE" {
+			if deleted, err = deletedStorage(ctx, mb, st); err != nil {
+				return err
+			}
+		}
 		if item == "RECENT" {
 			if recent, err = imap.Recent(ctx, mb, false); err != nil {
 				return err
@@ -196,6 +202,8 @@ func (c *conn) writeStatus(ctx context.Context, name string, items statusItems) 
 			n = uint64(st.Unseen)
 		case "DELETED":
 			n = uint64(st.Deleted)
+		case "DELETED-STORAGE":
+			n = uint64(deleted)
 		case "SIZE":
 			n = uint64(st.Size)
 		case "RECENT":

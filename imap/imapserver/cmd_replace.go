@@ -52,6 +52,13 @@ func (c *conn) replace(ctx context.Context, uid bool) reply {
 	if _, e := cur.find(set.Max()); e == nil {
 		return no("EXPUNGEISSUED", "the message no longer exists")
 	}
+	const want = imap.RightDeleted | imap.RightExpunge // before anything is stored that must be taken back
+	switch has, err := rightsOn(ctx, s.box.mb); {
+	case err != nil:
+		return c.failed(err)
+	case has&want != want:
+		return c.failed(imap.ErrNoPermission)
+	}
 	mb, err := c.account.store.Open(ctx, name)
 	if err != nil {
 		return c.appendFailed(err)

@@ -178,6 +178,9 @@ func (f *found) saved(ret searchReturn) (set imap.UIDSet) {
 // each message that matches.
 func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, uid bool, visit func(*candidate)) (*found, error) {
 	s := c.sel
+	if err := p.lookUpFilters(ctx); err != nil {
+		return nil, err
+	}
 	for _, bind := range p.binds {
 		bind(s)
 	}

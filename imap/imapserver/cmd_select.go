@@ -90,7 +90,13 @@ func (c *conn) selectMailbox(ctx context.Context, readOnly bool) reply {
 	if err != nil {
 		return c.failed(err)
 	}
-	c.sel = &selected{box: b, name: name, view: x, readOnly: readOnly || x.state.ReadOnly, keywords: len(x.state.Keywords)}
+	rights, err := rightsOn(ctx, b.mb)
+	if err != nil {
+		c.account.release(b)
+		return c.failed(err)
+	}
+	readOnly = readOnly || x.state.ReadOnly || rights&changeRights == 0
+	c.sel = &selected{box: b, name: name, view: x, readOnly: readOnly, rights: rights, keywords: len(x.state.Keywords)}
 	c.state = selectedState
 	c.listenSelected()
 	if err := c.claimRecent(ctx); err != nil {

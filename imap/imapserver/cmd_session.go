@@ -46,6 +46,7 @@ func (c *conn) capabilities() []string {
 		if n := c.maxMessage(); n > 0 {
 			caps = append(caps, fmt.Sprintf("APPENDLIMIT=%d", n))
 		}
+		caps = append(caps, c.storeCapabilities()...)
 	}
 	if n := c.server.MaxMessagesPerCommand; n > 0 && c.state != notAuthenticated {
 		caps = append(caps, fmt.Sprintf("MESSAGELIMIT=%d", n))
@@ -133,7 +134,11 @@ func (c *conn) cmdNamespace(context.Context) reply {
 	if !c.end() {
 		return c.syntax()
 	}
-	c.enc.Raw(`* NAMESPACE (("" "/")) NIL NIL`).CRLF()
+	others := "NIL"
+	if s, ok := c.account.store.(*accessStore); ok && s.server.Owners != nil {
+		others = `(("` + usersPrefix + `" "/"))`
+	}
+	c.enc.Raw(`* NAMESPACE (("" "/")) `).Raw(others).Raw(" NIL").CRLF()
 	return ok("here they are")
 }
 

@@ -89,6 +89,20 @@ func init() {
 		"NOTIFY":         {run: (*conn).cmdNotify, states: loggedIn, sync: syncFresh},
 		"NAMESPACE":      {run: (*conn).cmdNamespace, states: loggedIn, sync: syncAll},
 		"STATUS":         {run: (*conn).cmdStatus, states: loggedIn, sync: syncAll},
+		"GETQUOTA":       {run: (*conn).cmdGetQuota, states: loggedIn, sync: syncAll},
+		"GETQUOTAROOT":   {run: (*conn).cmdGetQuotaRoot, states: loggedIn, sync: syncAll},
+		"SETQUOTA":       {run: (*conn).cmdSetQuota, states: loggedIn, sync: syncAll},
+		"GETMETADATA":    {run: (*conn).cmdGetMetadata, states: loggedIn, sync: syncAll},
+		"SETMETADATA":    {run: (*conn).cmdSetMetadata, states: loggedIn, sync: syncAll},
+		"GETACL":         {run: (*conn).cmdGetACL, states: loggedIn, sync: syncAll},
+		"SETACL":         {run: (*conn).cmdSetACL, states: loggedIn, sync: syncAll},
+		"DELETEACL":      {run: (*conn).cmdDeleteACL, states: loggedIn, sync: syncAll},
+		"LISTRIGHTS":     {run: (*conn).cmdListRights, states: loggedIn, sync: syncAll},
+		"MYRIGHTS":       {run: (*conn).cmdMyRights, states: loggedIn, sync: syncAll},
+		"GENURLAUTH":     {run: (*conn).cmdGenURLAuth, states: loggedIn, sync: syncAll},
+		"URLFETCH":       {run: (*conn).cmdURLFetch, states: loggedIn, sync: syncAll},
+		"RESETKEY":       {run: (*conn).cmdResetKey, states: loggedIn, sync: syncAll},
+		"GETJMAPACCESS":  {run: (*conn).cmdGetJMAPAccess, states: loggedIn, sync: syncAll},
 		"APPEND":         {run: (*conn).cmdAppend, states: loggedIn, sync: syncFresh},
 		"IDLE":           {run: (*conn).cmdIdle, states: loggedIn, sync: syncFresh, untimed: true},
 		"CANCELUPDATE":   {run: (*conn).cmdCancelUpdate, states: selectedState, sync: syncAll},
@@ -265,11 +279,18 @@ func (c *conn) end() bool {
 
 // failed is the reply when the store reports an error.
 func (c *conn) failed(err error) reply {
+	var undefined *undefinedFilter
 	switch {
 	case errors.Is(err, errLost):
 		return lost()
 	case errors.Is(err, imap.ErrNoMailbox):
 		return no("NONEXISTENT", "no such mailbox")
+	case errors.Is(err, imap.ErrNoQuotaRoot):
+		return no("NONEXISTENT", "no such quota root")
+	case errors.As(err, &undefined):
+		return no("UNDEFINED-FILTER "+undefined.name, "no such filter")
+	case errors.Is(err, errFilterCharset):
+		return reply{status: "BAD", code: "BADCHARSET (US-ASCII UTF-8)", text: err.Error()}
 	case errors.Is(err, imap.ErrMailboxExists):
 		return no("ALREADYEXISTS", "mailbox already exists")
 	case errors.Is(err, imap.ErrBadName):

@@ -11,7 +11,7 @@
 //	3501  IMAP4rev1                                   yes
 //	9051  IMAP4rev2, by ENABLE                        yes
 //	2177  IDLE                                        yes
-//	2342  NAMESPACE                                   yes: one personal namespace
+//	2342  NAMESPACE                                   yes: the user's own, and others' with Server.Owners
 //	2971  ID                                          yes
 //	3348  CHILDREN                                    yes
 //	3502  MULTIAPPEND                                 yes
@@ -53,7 +53,14 @@
 //	9586  UIDONLY                                     yes; see Server.Advertise
 //	9738  MESSAGELIMIT                                yes, as an option: not of searches
 //	10022 UIDBATCHES                                  yes
-//	2087  QUOTA; 4314 ACL;                            no
-//	5464  METADATA;
-//	4467  URLAUTH
+//	4314  ACL, RIGHTS=                                yes, where the store keeps lists; no groups
+//	4467  URLAUTH; 5092 IMAP URLs; 5524 URLAUTH=BINARY yes, where the store keeps annotations;
+//	                                                  URLMECH is told by RESETKEY alone
+//	5464  METADATA                                    yes, where the store keeps annotations;
+//	                                                  another's mailbox has no private ones
+//	5466  FILTERS                                     yes, with METADATA
+//	8440  LIST-MYRIGHTS                               yes, with ACL
+//	9208  QUOTA, QUOTASET; 2087                       yes, where the store keeps quotas
+//	9590  LIST-METADATA                               yes, with METADATA
+//	9698  JMAPACCESS                                  yes: tells the embedder's URL
 package imapserver

@@ -72,6 +72,7 @@ type searchParser struct {
 	numbers    bool // sequence numbers are among the keys
 	depth      int
 	count      int
+	filters    []*namedFilter // to be looked up
 	// binds tell keys which mailbox is searched: what they mean depends on it.
 	binds []func(*selected)
 }
@@ -232,6 +233,8 @@ func (p *searchParser) key() criterion {
 	case "SAVEDATESUPPORTED":
 		p.extra = true
 		return onIndex(func(m *candidate) bool { return !m.extra[m.uid].SaveDate.IsZero() })
+	case "FILTER":
+		return p.filterKey()
 	case "EMAILID":
 		dec.SP()
 		id := dec.AString()

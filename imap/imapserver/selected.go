@@ -15,7 +15,8 @@ type selected struct {
 	name       string // as it was selected
 	view       *index
 	readOnly   bool
-	recent     imap.UIDSet // \Recent in this session; some may not be in the view yet
+	rights     imap.RightSet // of the user, as last looked up
+	recent     imap.UIDSet   // \Recent in this session; some may not be in the view yet
 	recentTold int
 	keywords   int         // how many of the mailbox's keywords the client was told
 	saved      imap.UIDSet // the result that $ stands for (RFC 5182)
@@ -193,26 +194,30 @@ func (c *conn) tellKeywords(cur *index) {
 
 // writeFlagLists writes the FLAGS response and PERMANENTFLAGS.
 func (c *conn) writeFlagLists(x *index) {
-	const system = `\Answered \Flagged \Deleted \Seen \Draft`
-	list := func() {
-		c.enc.Raw(system)
-		keywords := slices.Clone(x.state.Keywords)
-		slices.Sort(keywords)
-		for _, k := range keywords {
-			if imap.Flag(k).Valid() {
-				c.enc.SP().Raw(k)
+	flags := []imap.Flag{imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagSeen, imap.FlagDraft}
+	for _, k := range slices.Sorted(slices.Values(x.state.Keywords)) {
+		if imap.Flag(k).Valid() {
+			flags = append(flags, imap.Flag(k))
+		}
+	}
+	list := func(flags []imap.Flag) {
+		for i, f := range flags {
+			if i > 0 {
+				c.enc.SP()
 			}
+			c.enc.Raw(string(f))
 		}
 	}
 	c.enc.Raw("* FLAGS (")
-	list()
+	list(flags)
 	c.enc.Raw(")").CRLF()
 	c.enc.Raw("* OK [PERMANENTFLAGS (")
 	if !c.sel.readOnly {
-		list()
-		if !x.state.NoNewKeywords {
-			c.enc.Raw(` \*`)
+		flags = slices.DeleteFunc(flags, func(f imap.Flag) bool { return !c.sel.permanent(f) })
+		if !x.state.NoNewKeywords && c.sel.permanent("$Any") {
+			flags = append(flags, `\*`)
 		}
+		list(flags)
 	}
 	c.enc.Raw(")] these are kept").CRLF()
 }

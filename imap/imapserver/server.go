@@ -49,6 +49,23 @@ type Server struct {
 	// mail returns a Store that wraps another; see imap.Wrapper.
 	Login func(ctx context.Context, identity string) (imap.Store, error)
 
+	// Owners names those whose mail identity may come to: by a mailbox whose access control
+	// list says so, under "user/NAME/" (RFC 4314), or by a URL that carries authorization
+	// (RFC 4467). It may name too many, such as all users; nil: nobody shares. Login is called
+	// for them too. It is asked at every listing.
+	Owners func(ctx context.Context, identity string) ([]string, error)
+	// Submitter reports whether identity is a submission server, which may use URLs that users
+	// made for it (RFC 4467, 3). Nil: nobody is.
+	Submitter func(identity string) bool
+	// QuotaAdmin reports whether identity may set quotas, its own and those of its Owners. Nil:
+	// nobody may, and quotas are set where accounts are.
+	QuotaAdmin func(identity string) bool
+	// Annotations are shared annotations of the server, read-only, such as "/shared/admin"
+	// (RFC 5464, 6.2.1). Their names are in lower case.
+	Annotations map[string]string
+	// JMAPURL is the session resource of a JMAP server for the same mail (RFC 9698).
+	JMAPURL string
+
 	// TLSConfig enables STARTTLS, and is needed by ServeTLS.
 	TLSConfig *tls.Config
 	// AllowInsecureAuth offers authentication on connections without TLS.
@@ -107,6 +124,7 @@ type Server struct {
 	failures authfail.Counter // of logins
 	cache    cache
 	boxes    atomic.Uint64 // the last box.id given out
+	urlKeys  sync.Mutex    // held while a key for URLs is made
 	progress time.Duration // see progressEvery; other than that in tests alone
 
 	mu        sync.Mutex
