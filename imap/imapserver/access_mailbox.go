@@ -101,9 +101,12 @@ func (m *accessMailbox) Changes(ctx context.Context, since imap.ModSeq) (imap.De
 	return d, err
 }
 
+// Body does not ask for an owner's right again: State did, for SELECT.
 func (m *accessMailbox) Body(ctx context.Context, uid imap.UID) (imap.Body, error) {
-	if err := m.need(ctx, imap.RightRead); err != nil {
-		return nil, err
+	if m.place.owner != m.store.user {
+		if err := m.need(ctx, imap.RightRead); err != nil {
+			return nil, err
+		}
 	}
 	return m.Mailbox.Body(ctx, uid)
 }

@@ -240,6 +240,8 @@ func (h *hub) look(ctx context.Context, names bool) (*board, error) {
 		case errors.Is(err, imap.ErrNoMailbox):
 			h.names.Store(true)
 			continue
+		case notAllowed(err): // another's mailbox, listed but not to be read
+			continue
 		case err != nil:
 			w.dirty.Store(true)
 			return nil, err
