@@ -194,13 +194,14 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 		}
 		for _, t := range batch {
 			withFlags := len(unseen) > 0 && unseen.Contains(t.e.uid)
-			if err := f.one(ctx, t.pos+1, t.e, withFlags); err != nil {
+			_, now := f.cur.find(t.e.uid)
+			news := now != nil && now.modSeq != t.e.modSeq && (f.flags || withFlags)
+			// News come with their mod-sequence: they are not told again.
+			if err := f.one(ctx, t.pos+1, t.e, withFlags || news && c.condstore); err != nil {
 				return err
 			}
-			if f.flags || withFlags {
-				if _, now := f.cur.find(t.e.uid); now != nil && now.modSeq != t.e.modSeq {
-					told.Add(t.e.uid)
-				}
+			if news {
+				told.Add(t.e.uid)
 			}
 		}
 		batch = batch[:0]

@@ -2,22 +2,20 @@ package imapserver
 
 import (
 	"bufio"
-	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/mailblocks/mailblocks/imap"
-	"github.com/mailblocks/mailblocks/maildir"
 )
 
 // viewer is a client that keeps its own sequence view from nothing but what it is told,
@@ -30,6 +28,12 @@ type viewer struct {
 	msgs    []viewed
 	expunge bool // EXPUNGE came during the command
 	qresync bool
+
+	notified bool // changes may come between commands
+	replaces bool // STORE FLAGS is among what sessions do: it takes all keywords away
+
+	own   string            // a keyword that this session alone sets and clears
+	owned map[imap.UID]bool // what it made of it, by the answers it got
 }
 
 type viewed struct {
@@ -39,12 +43,15 @@ type viewed struct {
 	modSeq uint64
 }
 
-func (ts *testServer) viewer(user string) *viewer {
-	conn := ts.dial()
-	v := &viewer{conn: conn, r: bufio.NewReader(conn)}
-	_, err := v.r.ReadString('\n')
-	require.NoError(ts.t, err)
-	require.NoError(ts.t, v.do("LOGIN "+user+" secret"))
+// newViewer connects and logs in.
+func newViewer(t *testing.T, addr string) *viewer {
+	conn, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	v := &viewer{conn: conn, r: bufio.NewReader(conn), owned: make(map[imap.UID]bool)}
+	_, err = v.r.ReadString('\n')
+	require.NoError(t, err)
+	require.NoError(t, v.do("LOGIN ann secret"))
 	return v
 }
 
@@ -118,7 +125,7 @@ func (v *viewer) untagged(line string) error {
 	}
 	switch {
 	case m[2] == "EXISTS":
-		if n < len(v.msgs) {
+		if n < len(v.msgs) || n == len(v.msgs) && v.verb != "SELECT" {
 			return fmt.Errorf("there were %d messages", len(v.msgs))
 		}
 		for len(v.msgs) < n {
@@ -165,7 +172,12 @@ func (v *viewer) fetched(n int, items string) error {
 		for _, f := range strings.Fields(m[1]) {
 			flags = append(flags, imap.Flag(f))
 		}
-		msg.flags, msg.known = imap.NewFlags(flags...), true
+		now := imap.NewFlags(flags...)
+		unasked := !slices.Contains([]string{"FETCH", "STORE", "UID", "SELECT"}, v.verb)
+		if m := fetchMod.FindStringSubmatch(items); unasked && msg.known && now.Equal(msg.flags) && (m == nil || m[1] == fmt.Sprint(msg.modSeq)) {
+			return fmt.Errorf("told twice")
+		}
+		msg.flags, msg.known = now, true
 	}
 	if m := fetchMod.FindStringSubmatch(items); m != nil {
 		modSeq, err := strconv.ParseUint(m[1], 10, 63)
@@ -190,12 +202,21 @@ func (v *viewer) step(rnd *rand.Rand) error {
 	}
 	first, last := 1+rnd.IntN(n), 1+rnd.IntN(n)
 	set := fmt.Sprintf("%d:%d", first, last)
-	switch rnd.IntN(14) {
+	switch rnd.IntN(18) {
+	case 14, 15:
+		return v.mark(rnd.IntN(n), rnd.IntN(2) == 0)
+	case 16:
+		return v.idle()
+	case 17:
+		return v.do("CHECK")
 	case 0, 1:
 		return v.append(rnd)
 	case 2, 3:
-		return v.do("STORE " + set + " " + []string{"+", "-", ""}[rnd.IntN(3)] + "FLAGS (" + flag + ")")
+		return v.do("STORE " + set + " " + []string{"+", "-", ""}[rnd.IntN(2+btoi(v.replaces))] + "FLAGS (" + flag + ")")
 	case 4:
+		if v.notified {
+			return v.do("NOOP") // it cannot tell what was said before its STORE
+		}
 		// What a silent STORE does, the client works out by itself.
 		add := rnd.IntN(2) == 0
 		sign := map[bool]string{true: "+", false: "-"}[add]
@@ -232,98 +253,61 @@ func (v *viewer) step(rnd *rand.Rand) error {
 	}
 }
 
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// mark sets or clears the session's own keyword, and remembers it.
+func (v *viewer) mark(i int, on bool) error {
+	uid := v.msgs[i].uid
+	if uid == 0 {
+		return v.do("UID FETCH 1:* (FLAGS)")
+	}
+	sign := map[bool]string{true: "+", false: "-"}[on]
+	if err := v.do(fmt.Sprintf("UID STORE %d %sFLAGS (%s)", uid, sign, v.own)); err != nil {
+		return err
+	}
+	v.owned[uid] = on // if the message is still there
+	return nil
+}
+
+// idle enters IDLE and leaves it at once.
+func (v *viewer) idle() error {
+	v.tag++
+	v.verb = "IDLE"
+	if _, err := fmt.Fprintf(v.conn, "t%d IDLE\r\n", v.tag); err != nil {
+		return err
+	}
+	for done := false; ; {
+		if err := v.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			return err
+		}
+		line, err := v.r.ReadString('\n')
+		line = strings.TrimSuffix(line, "\r\n")
+		switch {
+		case err != nil:
+			return fmt.Errorf("IDLE: %w", err)
+		case strings.HasPrefix(line, "+ ") && !done:
+			done = true
+			if _, err := io.WriteString(v.conn, "DONE\r\n"); err != nil {
+				return err
+			}
+		case strings.HasPrefix(line, fmt.Sprintf("t%d OK", v.tag)):
+			return nil
+		default:
+			if err := v.untagged(line); err != nil {
+				return fmt.Errorf("IDLE: %q: %w", line, err)
+			}
+		}
+	}
+}
+
 func (v *viewer) append(rnd *rand.Rand) error {
 	body := fmt.Sprintf("Subject: %d\r\n\r\n", rnd.IntN(1000))
 	return v.do(fmt.Sprintf("APPEND INBOX (\\Seen) {%d+}\r\n%s", len(body), body))
-}
-
-// TestRandomHistory has sessions do random things to one mailbox, at once. At checkpoints
-// each session's view, made of what it was told, must be what the mailbox holds.
-func TestRandomHistory(t *testing.T) {
-	for _, seed := range []uint64{1, 2, 3} {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			randomHistory(t, seed, 12, 40, newServer(t, nil))
-		})
-	}
-}
-
-// TestRandomHistoryOfTwoServers does the same through two servers that know of each other
-// only through the Maildir that both of them serve.
-func TestRandomHistoryOfTwoServers(t *testing.T) {
-	root := t.TempDir()
-	overMaildir := func(s *Server) {
-		s.Login = func(context.Context, string) (imap.Store, error) { return maildir.Open(root, nil) }
-	}
-	randomHistory(t, 1, 5, 15, newServer(t, overMaildir), newServer(t, overMaildir))
-}
-
-func randomHistory(t *testing.T, seed uint64, rounds, steps int, servers ...*testServer) {
-	const sessions = 6
-	viewers := make([]*viewer, sessions)
-	for i := range viewers {
-		v := servers[i%len(servers)].viewer("ann")
-		if i/2%3 == 1 {
-			require.NoError(t, v.do("ENABLE CONDSTORE"))
-		}
-		if i/2%3 == 2 {
-			require.NoError(t, v.do("ENABLE QRESYNC"))
-		}
-		require.NoError(t, v.do("SELECT INBOX"))
-		require.NoError(t, v.do("UID FETCH 1:* (FLAGS)"))
-		v.qresync = i/2%3 == 2
-		viewers[i] = v
-	}
-	for round := range rounds {
-		var wg sync.WaitGroup
-		errs := make([]error, sessions)
-		for i, v := range viewers {
-			rnd := rand.New(rand.NewPCG(seed, uint64(round*100+i)))
-			wg.Go(func() {
-				for range steps {
-					if errs[i] = v.step(rnd); errs[i] != nil {
-						return
-					}
-				}
-			})
-		}
-		wg.Wait()
-		for _, err := range errs {
-			require.NoError(t, err)
-		}
-		checkpoint(t, viewers)
-	}
-}
-
-// checkpoint brings all views up to date and compares them.
-func checkpoint(t *testing.T, viewers []*viewer) {
-	t.Helper()
-	for _, v := range viewers {
-		require.NoError(t, v.do("NOOP"))
-	}
-	var want []viewed
-	for i, v := range viewers {
-		told := slices.Clone(v.msgs)
-		require.NoError(t, v.do("UID FETCH 1:* (FLAGS)"))
-		require.Len(t, v.msgs, len(told), "session %d: nothing happened since NOOP", i)
-		for k, m := range v.msgs {
-			require.NotZero(t, m.uid, "session %d: message %d was not fetched", i, k+1)
-			if told[k].known {
-				require.Equal(t, m.flags.String(), told[k].flags.String(), "session %d: flags of uid %d as it was told before", i, m.uid)
-			}
-			if told[k].uid != 0 {
-				require.Equal(t, m.uid, told[k].uid)
-			}
-		}
-		if i == 0 {
-			want = v.msgs
-			continue
-		}
-		require.Len(t, v.msgs, len(want), "session %d has as many messages as session 0", i)
-		for k := range want {
-			require.Equal(t, want[k].uid, v.msgs[k].uid, "session %d", i)
-			require.Equal(t, want[k].flags.String(), v.msgs[k].flags.String(), "session %d", i)
-		}
-	}
 }
 
 // TestIdleTells has a session wait in IDLE while another changes things.
