@@ -1,5 +1,5 @@
 // Command imapmem is an IMAP server in a page: mailboxes in memory, one account for each
-// -user, no TLS unless a certificate is given. Conformance and load tests drive it where no
+// -user, who may share mailboxes with the others, no TLS unless a certificate is given. Conformance and load tests drive it where no
 // disk is to be part of the measurement.
 package main
 
@@ -10,9 +10,11 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,6 +50,7 @@ func run(addr, certFile, keyFile string, passwords map[string]string) error {
 	if err != nil {
 		return err
 	}
+	users := slices.Collect(maps.Keys(passwords))
 	var mu sync.Mutex
 	mail := make(map[string]*memstore.Storage)
 	server := &imapserver.Server{
@@ -62,6 +65,7 @@ func run(addr, certFile, keyFile string, passwords map[string]string) error {
 			}
 			return mail[identity].Open(), nil
 		},
+		Owners: func(context.Context, string) ([]string, error) { return users, nil },
 	}
 	if certFile != "" {
 		cert, err := tls.LoadX509KeyPair(certFile, keyFile)

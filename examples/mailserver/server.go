@@ -144,6 +144,8 @@ func (s *server) newFrontends() {
 			}
 			return store, nil
 		},
+		// Each user may share mailboxes with each other one.
+		Owners: func(context.Context, string) ([]string, error) { return s.accounts.users, nil },
 	}
 	var locks maildrop.Locks
 	s.pop3 = &pop3.Server{
@@ -170,6 +172,9 @@ func (s *server) newFrontends() {
 type kept struct{ imap.Store }
 
 func (kept) Close() error { return nil }
+
+// Unwrap lets servers find the optional abilities of the Store below.
+func (k kept) Unwrap() imap.Store { return k.Store }
 
 // listen opens all addresses, then serves them and the queue.
 func (s *server) listen(out io.Writer) error {

@@ -33,6 +33,9 @@ func (s trainingStore) Open(ctx context.Context, name string) (imap.Mailbox, err
 	return trainingMailbox{Mailbox: box, store: s, name: name}, nil
 }
 
+// Unwrap lets servers find the optional abilities of the Store below.
+func (s trainingStore) Unwrap() imap.Store { return s.Store }
+
 type trainingMailbox struct {
 	imap.Mailbox
 	store trainingStore

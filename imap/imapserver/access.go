@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mailblocks/mailblocks/imap"
 )
@@ -29,6 +30,30 @@ type accessStore struct {
 
 	mu     sync.Mutex
 	others map[string]imap.Store // of owners, opened at need
+	quiet  map[string]quietOwner
+}
+
+// quietOwner is an owner who shared nothing with the user when last looked at.
+type quietOwner struct {
+	lists int64 // Server.lists at that time
+	until time.Time
+}
+
+// quietTime is how long it may take until another process's change of a list is seen by LIST.
+// Ours are at once.
+const quietTime = 10 * time.Second
+
+func (s *accessStore) isQuiet(owner string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, ok := s.quiet[owner]
+	return ok && q.lists == s.server.lists.Load() && time.Now().Before(q.until)
+}
+
+func (s *accessStore) setQuiet(owner string, lists int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quiet[owner] = quietOwner{lists, time.Now().Add(quietTime)}
 }
 
 var (
@@ -43,7 +68,7 @@ func (s *Server) openStore(ctx context.Context, identity string) (imap.Store, er
 		return nil, err
 	}
 	if _, ok := imap.UpgradeStore[imap.Rights](store); ok {
-		store = &accessStore{server: s, user: identity, own: store, others: make(map[string]imap.Store)}
+		store = &accessStore{server: s, user: identity, own: store, others: make(map[string]imap.Store), quiet: make(map[string]quietOwner)}
 	}
 	return store, nil
 }
@@ -199,6 +224,10 @@ func (s *accessStore) Mailboxes(ctx context.Context) iter.Seq2[imap.MailboxInfo,
 
 // listOther yields what an owner lets the user look up.
 func (s *accessStore) listOther(ctx context.Context, owner string, yield func(imap.MailboxInfo, error) bool) (some, goOn bool) {
+	if s.isQuiet(owner) {
+		return false, true
+	}
+	lists := s.server.lists.Load() // before looking
 	level := usersPrefix + owner
 	store, err := s.other(ctx, owner)
 	if err != nil {
@@ -220,7 +249,11 @@ func (s *accessStore) listOther(ctx context.Context, owner string, yield func(im
 			return some, false
 		}
 	}
-	return some, !some || yield(imap.MailboxInfo{Name: level, NoSelect: true}, nil)
+	if !some {
+		s.setQuiet(owner, lists)
+		return false, true
+	}
+	return true, yield(imap.MailboxInfo{Name: level, NoSelect: true}, nil)
 }
 
 // foreignID makes an id that is unique among the mailboxes of several owners.

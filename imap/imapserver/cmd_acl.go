@@ -118,6 +118,7 @@ func (c *conn) setRights(ctx context.Context, mailbox, id string, op imap.Rights
 	if err := rights.SetRights(ctx, p.name, id, op); err != nil {
 		return c.failed(err)
 	}
+	c.server.lists.Add(1)
 	if c.sel != nil && c.sel.name == mailbox {
 		now, err := rightsOn(ctx, c.sel.box.mb)
 		if err != nil {

@@ -125,6 +125,7 @@ type Server struct {
 	cache    cache
 	boxes    atomic.Uint64 // the last box.id given out
 	urlKeys  sync.Mutex    // held while a key for URLs is made
+	lists    atomic.Int64  // how often an access control list was changed
 	progress time.Duration // see progressEvery; other than that in tests alone
 
 	mu        sync.Mutex
