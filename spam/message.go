@@ -1,6 +1,8 @@
 package spam
 
 import (
+	"errors"
+	"io"
 	"sync"
 )
 
@@ -45,6 +47,10 @@ func (l Limits) withDefaults() Limits {
 type Message struct {
 	Size      int64 // octets read, also beyond the limits
 	Truncated bool  // some limit cut the message
+
+	// Source is the message as it came, Size octets. Who calls [Parse] sets it if a check hands
+	// the message to another program.
+	Source io.ReaderAt
 
 	Fields  []Field // of the message's own header, in order
 	Subject string  // decoded
@@ -106,6 +112,17 @@ type Link struct {
 	Text   string // visible text; the URL itself in plain text
 	Tag    string // "a", "img", "form" and so on; "" for a URL in plain text
 	Hidden bool   // the text under it can not be seen
+}
+
+// ErrNoSource is the trouble of a check that needs [Message.Source] and has none.
+var ErrNoSource = errors.New("spam: the message itself was not kept for this check")
+
+// Open returns the message as it came.
+func (m *Message) Open() (io.ReadSeeker, error) {
+	if m == nil || m.Source == nil {
+		return nil, ErrNoSource
+	}
+	return io.NewSectionReader(m.Source, 0, m.Size), nil
 }
 
 // Get returns the value of the first field of this lower-case name, or "".
