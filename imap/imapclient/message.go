@@ -392,16 +392,14 @@ func (c *Client) takeBody(m *Message, s Section) {
 			return
 		}
 		b.Size = n
-		f := m.f
-		if f == nil {
-			f = c.fetchOf(m)
+		if m.f == nil {
+			m.f = c.fetchOf(m)
 		}
-		if f == nil {
+		if m.f == nil {
 			_, _ = io.Copy(io.Discard, r)
 			return
 		}
-		m.f = f
-		if f.receive(m, b, r) {
+		if m.f.receive(m, b, r) {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/imap/internal/wire"
+	"github.com/mailblocks/mailblocks/internal/lineio"
 )
 
 // incoming is what is read from: the connection as it is now. Each read has its time.
@@ -48,7 +49,7 @@ func (c *Client) read() {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	if errors.Is(err, wire.ErrTooLong) || errors.Is(err, wire.ErrLiteralTooBig) {
+	if errors.Is(err, wire.ErrTooLong) || errors.Is(err, wire.ErrLiteralTooBig) || errors.Is(err, lineio.ErrTooLong) {
 		err = fmt.Errorf("%w: %w", ErrTooMuch, err)
 	}
 	var syntax *wire.SyntaxError
@@ -237,12 +238,11 @@ func (c *Client) dispatch(r any) bool {
 func (c *Client) numbered(n uint32, kind string) error {
 	d := c.dec
 	h := &c.opt.Handler
-	switch kind {
-	case "EXISTS", "RECENT", "EXPUNGE":
+	if kind == "EXISTS" || kind == "RECENT" || kind == "EXPUNGE" {
 		d.End()
-		if err := d.Err(); err != nil {
-			return err
-		}
+	}
+	if err := d.Err(); err != nil {
+		return err
 	}
 	switch kind {
 	case "EXISTS":
@@ -295,6 +295,9 @@ func (c *Client) count(change func(uint32) uint32) {
 // over.
 func (c *Client) data(kind string) error {
 	d := c.dec
+	if err := d.Err(); err != nil {
+		return err
+	}
 	parse, ok := parsers[kind]
 	if !ok {
 		return d.Finish(math.MaxInt64)
