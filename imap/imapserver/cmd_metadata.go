@@ -293,6 +293,7 @@ func (c *conn) cmdSetMetadata(ctx context.Context) reply {
 	case err != nil:
 		return c.failed(err)
 	}
+	c.account.hub.metadataChanged(c, mailbox, changes)
 	return ok("set")
 }
 

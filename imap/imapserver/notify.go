@@ -314,6 +314,7 @@ func (c *conn) announce(ctx context.Context, between bool) error {
 	if n.told == nil {
 		return nil
 	}
+	c.tellMetadata(n)
 	b, err := c.account.hub.newest(ctx)
 	if err != nil {
 		c.log.LogAttrs(ctx, slog.LevelWarn, "looking at mailboxes failed", slog.Any("err", err))

@@ -37,6 +37,7 @@ type hub struct {
 
 	wakeMu   sync.Mutex
 	sessions map[*conn]*notifySpec
+	news     map[*conn]metadataNews
 	stop     context.CancelFunc // of the goroutines, while there are sessions
 	ctx      context.Context    // what stop ends
 }
@@ -92,6 +93,7 @@ func (h *hub) join(ctx context.Context, c *conn, spec *notifySpec) (*board, erro
 func (h *hub) leave(c *conn) {
 	h.wakeMu.Lock()
 	delete(h.sessions, c)
+	delete(h.news, c)
 	last := len(h.sessions) == 0 && h.stop != nil
 	if last {
 		h.stop()
