@@ -38,3 +38,6 @@ type file interface {
 	// Sync makes the file's content and size durable.
 	Sync() error
 }
+
+// zeroer is a file that has a quick way to write itself all over with zeros. False: it has not, and what it holds is not known.
+type zeroer interface{ Zero(size int64) bool }

@@ -84,3 +84,5 @@ func (f osFile) Size() (int64, error) {
 }
 
 func (f osFile) Sync() error { return syncData(f.File) }
+
+func (f osFile) Zero(size int64) bool { return writeZeros(f.File, size) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -69,6 +70,10 @@ func (t *txn) finish() {
 	t.buf[len(t.buf)-int(last.size)+5] |= flagLast
 }
 
+const pageSize = 4096
+
+var zeroPage [pageSize]byte
+
 // maxGather bounds the memory kept for writing.
 const maxGather = 4 << 20
 
@@ -111,12 +116,7 @@ func (w *wal) commit(txns ...*txn) error {
 	select {
 	case <-b.done:
 	case w.token <- struct{}{}:
-		w.mu.Lock()
-		mine := w.pending == b
-		if mine {
-			w.pending = nil
-		}
-		w.mu.Unlock()
+		mine := w.take(b)
 		if mine {
 			w.write(b)
 			close(b.done)
@@ -129,6 +129,25 @@ func (w *wal) commit(txns ...*txn) error {
 		errs = append(errs, t.err)
 	}
 	return errors.Join(errs...)
+}
+
+// take gives b to its writer, once no more transactions join it: those whom the last batch has woken may be about to. False: it has
+// been written already.
+func (w *wal) take(b *batch) bool {
+	for joined := 0; ; runtime.Gosched() {
+		w.mu.Lock()
+		switch {
+		case w.pending != b:
+			w.mu.Unlock()
+			return false
+		case joined == len(b.txns):
+			w.pending = nil
+			w.mu.Unlock()
+			return true
+		}
+		joined = len(b.txns)
+		w.mu.Unlock()
+	}
 }
 
 // write writes a batch, in as many segments as it needs. The caller holds the token.
@@ -153,16 +172,9 @@ func (w *wal) write(b *batch) {
 
 // writeTo writes transactions that fit into seg, and syncs it.
 func (w *wal) writeTo(seg *segment, txns []*txn, size int64) {
-	buf := txns[0].buf
-	if len(txns) > 1 {
-		w.gather = w.gather[:0]
-		for _, t := range txns {
-			w.gather = append(w.gather, t.buf...)
-		}
-		buf = w.gather
-		if cap(buf) > maxGather {
-			w.gather = nil
-		}
+	buf := w.gather[:0]
+	for _, t := range txns {
+		buf = append(buf, t.buf...)
 	}
 	var refs []*ref
 	for _, t := range txns {
@@ -179,6 +191,12 @@ func (w *wal) writeTo(seg *segment, txns []*txn, size int64) {
 		}
 		refs = refs[1:]
 	})
+	// What follows is zero anyway. To write that out as well, to the end of the page, spares the system from reading the page.
+	end := seg.used + size
+	buf = append(buf, zeroPage[:min((end+pageSize-1)&^(pageSize-1), seg.size)-end]...)
+	if w.gather = nil; cap(buf) <= maxGather {
+		w.gather = buf
+	}
 	_, err := seg.f.WriteAt(buf, seg.used)
 	if err == nil {
 		err = seg.f.Sync()
@@ -301,9 +319,11 @@ func (w *wal) prepare() error {
 	if err != nil {
 		return fmt.Errorf("queue/spool: prepare segment: %w", err)
 	}
-	zeros := make([]byte, 256<<10)
-	for off := int64(0); err == nil && off < size; off += int64(len(zeros)) {
-		_, err = f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off)
+	if z, ok := f.(zeroer); !ok || !z.Zero(size) {
+		zeros := make([]byte, 256<<10)
+		for off := int64(0); err == nil && off < size; off += int64(len(zeros)) {
+			_, err = f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off)
+		}
 	}
 	if err == nil {
 		err = f.Sync()

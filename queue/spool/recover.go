@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ type foundMessage struct {
 	fromFile bool
 	rank     sched.Rank
 	parts    []sched.Part
-	states   []ref // beside parts
+	states   []ref // beside parts; nil when none has one
 }
 
 // recoverLog reads all segments, oldest first, and opens them into w.
@@ -57,15 +58,8 @@ func recoverLog(w *wal) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, number := range numbers {
-		seg, err := f.segment(w, number, i == len(numbers)-1)
-		if err != nil {
-			return nil, err
-		}
-		if seg != nil {
-			w.byNum[number] = seg
-			w.order = append(w.order, seg)
-		}
+	if err := f.replay(w, numbers); err != nil {
+		return nil, err
 	}
 	f.report.Segments = len(w.order)
 	w.nextID = max(f.maxID+1, sched.FirstID(time.Now()))
@@ -110,46 +104,98 @@ func (f *found) list(fsys fileSystem) ([]uint32, error) {
 	return numbers, nil
 }
 
-// segment replays one segment. The last one may end in a torn write, which is cleared so
-// that it is not met again, or never have been synced at all; then it is removed and nil.
-func (f *found) segment(w *wal, number uint32, last bool) (*segment, error) {
-	name := segmentName(number)
-	file, err := w.fs.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("queue/spool: %w", err)
-	}
-	size, err := file.Size()
-	if err != nil {
-		file.Close()
-		return nil, fmt.Errorf("queue/spool: %w", err)
-	}
-	seg := &segment{segmentKey: segmentKey{number: number}, f: file, size: size, used: size, sealed: true}
-	s := &scan{found: f, name: name, key: seg.segmentKey, size: size, checkBodies: last}
-	s.r = bufio.NewReaderSize(io.NewSectionReader(file, 0, size), 256<<10)
-	s.at = io.ReaderAt(file)
-	end, err := s.run()
-	if err != nil {
-		file.Close()
-		return nil, fmt.Errorf("queue/spool: read %s: %w", name, err)
-	}
-	seg.segmentKey = s.key
-	if end == 0 && last {
-		file.Close()
-		if err := w.fs.Remove(name); err != nil {
-			return nil, fmt.Errorf("queue/spool: %w", err)
+// replay reads the segments, a few at a time, and does in their order what their records say.
+func (f *found) replay(w *wal, numbers []uint32) error {
+	ahead := runtime.GOMAXPROCS(0) + 1
+	read := make(chan chan *scan, ahead) // in order
+	stop := make(chan struct{})
+	go func() {
+		defer close(read)
+		for i, number := range numbers {
+			one := make(chan *scan, 1)
+			select {
+			case <-stop:
+				return
+			case read <- one:
+			}
+			go func() { one <- scanSegment(w.fs, number, i == len(numbers)-1) }()
 		}
-		return nil, w.fs.SyncDir("log")
+	}()
+	var failed error
+	for one := range read {
+		s := <-one
+		if failed == nil && s.err != nil {
+			failed = s.err
+			close(stop)
+		}
+		if failed == nil {
+			f.take(w, s)
+		} else if s.seg != nil {
+			s.seg.f.Close()
+		}
+	}
+	return failed
+}
+
+// take does what the records of the next segment say.
+func (f *found) take(w *wal, s *scan) {
+	f.report.Torn += s.torn
+	f.report.Damage = append(f.report.Damage, s.damages...)
+	f.maxID = max(f.maxID, s.next)
+	for i := range s.replays {
+		f.apply(&s.replays[i])
+	}
+	if s.seg != nil {
+		w.byNum[s.seg.number] = s.seg
+		w.order = append(w.order, s.seg)
+	}
+}
+
+// scanSegment reads one segment. The last one may end in a torn write, which is cleared so
+// that it is not met again, or never have been synced at all; then it is removed and there is no seg.
+func scanSegment(fsys fileSystem, number uint32, last bool) *scan {
+	s := &scan{name: segmentName(number), key: segmentKey{number: number}, checkBodies: last}
+	f, err := fsys.Open(s.name)
+	if err != nil {
+		s.err = fmt.Errorf("queue/spool: %w", err)
+		return s
+	}
+	keep, err := s.file(f, last)
+	if err == nil && !keep {
+		if err = fsys.Remove(s.name); err == nil {
+			err = fsys.SyncDir("log")
+		}
+	}
+	if err != nil {
+		s.err = fmt.Errorf("queue/spool: read %s: %w", s.name, err)
+	}
+	if err != nil || !keep {
+		s.seg = nil
+		f.Close()
+	}
+	return s
+}
+
+// file reads the segment's file; false when it is not to be kept.
+func (s *scan) file(f file, last bool) (keep bool, err error) {
+	if s.size, err = f.Size(); err != nil {
+		return false, err
+	}
+	s.r, s.at = bufio.NewReaderSize(io.NewSectionReader(f, 0, s.size), 256<<10), f
+	end, err := s.run()
+	if err != nil || end == 0 && last {
+		return false, err
 	}
 	if end == 0 {
 		s.damage(0, 0, "header of the segment")
 	}
-	if last && end < size {
-		if err := clearTail(file, end, size); err != nil {
-			file.Close()
-			return nil, fmt.Errorf("queue/spool: clear the end of %s: %w", name, err)
+	if last && end < s.size {
+		if err := clearTail(f, end, s.size); err != nil {
+			return false, fmt.Errorf("clear the end: %w", err)
 		}
 	}
-	return seg, nil
+	s.seg = &segment{segmentKey: s.key, f: f, size: s.size, used: s.size, sealed: true}
+	return true, nil
 }
 
 // clearTail overwrites what follows the last transaction.
@@ -176,26 +222,38 @@ func clearTail(f file, from, size int64) error {
 	return f.Sync()
 }
 
-// scan reads the records of one segment.
+// scan reads the records of one segment. It knows nothing of others, so that several can be read at a time.
 type scan struct {
-	*found
 	name        string
 	key         segmentKey
 	size        int64
 	checkBodies bool
 
-	at      io.ReaderAt
-	r       *bufio.Reader // stands at off
-	off     int64
-	pending []replay // of the transaction that has not ended yet
-	began   int64    // where that transaction begins
+	at     io.ReaderAt
+	r      *bufio.Reader // stands at off
+	off    int64
+	began  int64 // where the transaction begins that has not ended yet
+	whole  int   // how many of replays are of transactions that have ended
+	buffer []byte
+
+	// What came of it.
+	replays []replay
+	next    uint64 // what the segment's header says of the next ID
+	torn    int64
+	damages []Damage
+	seg     *segment
+	err     error
 }
 
-// replay is a record to be applied when its transaction is complete.
+// replay is a record to be applied in its turn.
 type replay struct {
-	h    header
-	at   ref
-	meta []byte
+	kind  kind
+	id    uint64
+	at    ref
+	msg   *foundMessage // of kindMessage
+	route string        // of the others
+	res   sched.Result
+	flags sched.Part
 }
 
 // run replays the segment and returns where its last complete transaction ends, 0 for a file
@@ -209,8 +267,7 @@ func (s *scan) run() (end int64, err error) {
 	if !ok {
 		return 0, nil
 	}
-	s.key = key
-	s.maxID = max(s.maxID, next)
+	s.key, s.next = key, next
 	s.began = segmentHeader
 	s.seek(segmentHeader)
 	for {
@@ -229,24 +286,45 @@ func (s *scan) run() (end int64, err error) {
 				if h.kind != 0 {
 					torn = min(h.size(), s.size-s.off)
 				}
-				s.report.Torn += s.off - s.began + torn
+				s.torn += s.off - s.began + torn
+				s.replays = s.replays[:s.whole]
 				return s.began, nil
 			}
 			s.damage(s.off, h.id, reason)
-			s.pending = nil
+			s.replays = s.replays[:s.whole]
 			s.began = at
 			s.seek(at)
 			continue
 		}
-		s.pending = append(s.pending, replay{h, ref{s.key.number, uint32(s.off), uint32(h.size())}, meta})
+		s.keep(&h, meta)
 		s.off += h.size()
 		if h.last {
-			for _, p := range s.pending {
-				s.apply(p)
-			}
-			s.pending, s.began = s.pending[:0], s.off
+			s.whole, s.began = len(s.replays), s.off
 		}
 	}
+}
+
+// keep parses a record. One that can not be parsed is damage, though its checksum is right.
+func (s *scan) keep(h *header, meta []byte) {
+	p := replay{kind: h.kind, id: h.id, at: ref{s.key.number, uint32(s.off), uint32(h.size())}}
+	var err error
+	switch h.kind {
+	case kindMessage:
+		var m messageMeta
+		m, err = parseMessageMeta(meta)
+		p.msg = &foundMessage{
+			at: p.at, fromFile: m.fromFile, rank: sched.RankOf(m.priority, envcodec.ReversePath(m.envelope)), parts: m.parts,
+		}
+	case kindState:
+		p.route, p.res, _, err = parseStateHead(meta)
+	case kindFlags:
+		p.route, p.flags, err = parseFlagsMeta(meta)
+	}
+	if err != nil {
+		s.damage(s.off, h.id, err.Error())
+		p.kind = 0
+	}
+	s.replays = append(s.replays, p)
 }
 
 func unlessShort(err error) error {
@@ -261,7 +339,7 @@ func (s *scan) seek(off int64) {
 	s.off = off
 }
 
-// record reads the record at s.off. The reason says why there is none.
+// record reads the record at s.off; its meta is valid until the next. The reason says why there is none.
 func (s *scan) record() (h header, meta []byte, reason string, err error) {
 	var head [recordHeader]byte
 	if _, err := io.ReadFull(s.r, head[:]); err != nil {
@@ -271,7 +349,10 @@ func (s *scan) record() (h header, meta []byte, reason string, err error) {
 	if !ok || s.off+h.size() > s.size {
 		return header{}, nil, "header of a record", nil
 	}
-	whole := make([]byte, recordHeader+h.metaLen)
+	if need := int(recordHeader + h.metaLen); cap(s.buffer) < need {
+		s.buffer = make([]byte, need)
+	}
+	whole := s.buffer[:recordHeader+h.metaLen]
 	copy(whole, head[:])
 	if _, err := io.ReadFull(s.r, whole[recordHeader:]); err != nil {
 		return h, nil, "end of file", unlessShort(err)
@@ -339,47 +420,32 @@ func (s *scan) damage(off int64, id uint64, reason string) {
 	if id != 0 {
 		d.ID = sched.FormatID(id)
 	}
-	s.report.Damage = append(s.report.Damage, d)
+	s.damages = append(s.damages, d)
 }
 
 // apply does to the found messages what the record says.
-func (s *scan) apply(p replay) {
-	id := p.h.id
-	s.maxID = max(s.maxID, id)
-	m := s.messages[id]
-	switch p.h.kind {
+func (f *found) apply(p *replay) {
+	f.maxID = max(f.maxID, p.id)
+	switch p.kind {
 	case kindMessage:
-		meta, err := parseMessageMeta(p.meta)
-		if err != nil {
-			s.damage(int64(p.at.off), id, err.Error())
-			return
-		}
-		s.messages[id] = &foundMessage{
-			at: p.at, fromFile: meta.fromFile, rank: sched.RankOf(meta.priority, envcodec.ReversePath(meta.envelope)),
-			parts: meta.parts, states: make([]ref, len(meta.parts)),
-		}
+		f.messages[p.id] = p.msg
 	case kindState:
-		route, res, _, err := parseStateHead(p.meta)
-		if err != nil {
-			s.damage(int64(p.at.off), id, err.Error())
-			return
-		}
-		if i := m.part(route); i >= 0 {
+		m := f.messages[p.id]
+		if i := m.part(p.route); i >= 0 {
 			part := &m.parts[i]
-			part.Due, part.Alarm, part.Done = res.Due, res.Alarm, res.Done
+			part.Due, part.Alarm, part.Done = p.res.Due, p.res.Alarm, p.res.Done
+			if m.states == nil {
+				m.states = make([]ref, len(m.parts))
+			}
 			m.states[i] = p.at
 		}
 	case kindFlags:
-		route, flags, err := parseFlagsMeta(p.meta)
-		if err != nil {
-			s.damage(int64(p.at.off), id, err.Error())
-			return
-		}
-		if i := m.part(route); i >= 0 {
-			m.parts[i].Hold, m.parts[i].Expire = flags.Hold, flags.Expire
+		m := f.messages[p.id]
+		if i := m.part(p.route); i >= 0 {
+			m.parts[i].Hold, m.parts[i].Expire = p.flags.Hold, p.flags.Expire
 		}
 	case kindGone:
-		delete(s.messages, id)
+		delete(f.messages, p.id)
 	}
 }
 

@@ -150,7 +150,11 @@ func (s *Store) recover() (err error) {
 // enter puts a recovered message into the index.
 func (s *Store) enter(id uint64, m *foundMessage) error {
 	return s.index.Add(id, m.rank, m.parts, func(i int) payload {
-		return payload{message: m.at, state: m.states[i], fromFile: m.fromFile}
+		p := payload{message: m.at, fromFile: m.fromFile}
+		if m.states != nil {
+			p.state = m.states[i]
+		}
+		return p
 	})
 }
 

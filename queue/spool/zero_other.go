@@ -1,0 +1,7 @@
+//go:build !linux
+
+package spool
+
+import "os"
+
+func writeZeros(*os.File, int64) bool { return false }
