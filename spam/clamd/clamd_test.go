@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,26 +20,12 @@ import (
 	"github.com/mailblocks/mailblocks/internal/shared"
 	"github.com/mailblocks/mailblocks/spam"
 	"github.com/mailblocks/mailblocks/spam/clamd"
+	"github.com/mailblocks/mailblocks/spam/internal/daemontest"
 )
 
 // fake is a daemon that does with each connection what do says.
 func fake(t *testing.T, do func(c net.Conn)) *clamd.Client {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				do(c)
-			}()
-		}
-	}()
-	return &clamd.Client{Addr: l.Addr().String()}
+	return &clamd.Client{Addr: daemontest.Fake(t, do)}
 }
 
 // stream reads what a client sends by INSTREAM.
@@ -122,7 +107,7 @@ func TestTrouble(t *testing.T) {
 		"half an answer":    answer("stream: O"),
 		"error":             answer("INSTREAM: Can't allocate memory ERROR\x00"),
 		"nonsense":          answer("220 mx.test ESMTP\x00"),
-		"a flood":           func(c net.Conn) { _, _ = stream(c); _, _ = io.Copy(c, endless{}) },
+		"a flood":           func(c net.Conn) { _, _ = stream(c); _, _ = io.Copy(c, daemontest.Endless) },
 		"OK without stream": answer("OK\x00"),
 	} {
 		virus, err := fake(t, do).Scan(t.Context(), strings.NewReader("text"))
@@ -138,10 +123,6 @@ func TestTrouble(t *testing.T) {
 	assert.ErrorIs(t, err, spam.ErrNoSource)
 }
 
-type endless struct{}
-
-func (endless) Read(p []byte) (int, error) { return copy(p, "xxxxxxxx"), nil }
-
 var errBroken = errors.New("disk broken")
 
 type broken struct{}
@@ -156,7 +137,7 @@ func TestStall(t *testing.T) {
 	c := fake(t, func(net.Conn) { met <- struct{}{}; <-end })
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-met; cancel() }()
-	_, err := c.Scan(ctx, io.LimitReader(endless{}, 20<<20))
+	_, err := c.Scan(ctx, io.LimitReader(daemontest.Endless, 20<<20))
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
@@ -203,21 +184,8 @@ func TestInterop(t *testing.T) {
 	if os.Getuid() == 0 {
 		conf += "User root\n"
 	}
-	cmd := exec.Command(path, "-c", write("clamd.conf", conf))
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	require.NoError(t, cmd.Start())
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	c := &clamd.Client{Addr: "unix:" + dir + "/s"}
-	for c.Ping(t.Context()) != nil {
-		select {
-		case <-ended:
-			t.Skipf("clamd does not start: %s", out.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	daemontest.Run(t, exec.Command(path, "-c", write("clamd.conf", conf)), func() error { return c.Ping(t.Context()) })
 	virus, err := c.Scan(t.Context(), strings.NewReader(eicar))
 	require.NoError(t, err)
 	assert.Contains(t, virus, "Eicar-Test")

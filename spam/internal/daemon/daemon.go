@@ -31,14 +31,15 @@ func Trouble(ctx context.Context, who string, err error) error {
 	return fmt.Errorf("%s: %w", who, err)
 }
 
-// Text makes what another program said fit for a Reason.
-func Text(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	s = strings.Map(func(r rune) rune {
+// Clean makes one line of valid UTF-8 of what somebody said.
+func Clean(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, s)
-	return strings.TrimSpace(s[:min(len(s), 200)])
+	}, strings.ToValidUTF8(s, "?")))
 }
+
+// Text is Clean, cut to what fits a Reason.
+func Text(s string) string { return Clean(s[:min(len(s), 200)]) }
