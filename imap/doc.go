@@ -17,6 +17,6 @@
 //	9208  quotas                          yes, as the upgrade Quotas of a Store
 //	6154  SPECIAL-USE                     yes
 //	7162  mod-sequences, vanished UIDs    yes, Changes and SetFlags
-//	8474  object ids                      yes, MailboxInfo.ID and Message.ID
+//	8474  object ids                      yes, MailboxInfo.ID, Message.ID and ThreadID
 //	8514  SAVEDATE                        yes, Message.SaveDate
 package imap

@@ -171,6 +171,7 @@ type Message struct {
 	SaveDate     time.Time // when it came into this mailbox (RFC 8514); zero: not known
 	Size         int64     // octets of the body with CRLF line ends: RFC822.SIZE
 	ID           string    // of the content, the same for copies (RFC 8474, 5.1); empty: none
+	ThreadID     string    // of the messages that belong together (RFC 8474, 5.2); empty: none
 }
 
 // Delta is what happened in a mailbox after a ModSeq, as of State.

@@ -107,7 +107,7 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 			c.enc.Raw("* VANISHED (EARLIER) ").Set(gone).CRLF()
 		}
 	}
-	if has(itemEmailID) || has(itemSaveDate) {
+	if has(itemEmailID) || has(itemThreadID) || has(itemSaveDate) {
 		if err := f.loadExtra(ctx, set); err != nil {
 			return c.failed(err)
 		}
@@ -139,7 +139,7 @@ func (c *conn) fetchNew(ctx context.Context, cur *index, set imap.UIDSet, items 
 		return slices.ContainsFunc(items, func(it fetchItem) bool { return slices.Contains(kinds, it.kind) })
 	}
 	f := &fetcher{c: c, items: items, cur: cur, structure: has(itemBody, itemBodyStructure), flags: has(itemFlags), uid: has(itemUID), modSeq: has(itemModSeq)}
-	if has(itemEmailID, itemSaveDate) && len(set) > 0 {
+	if has(itemEmailID, itemThreadID, itemSaveDate) && len(set) > 0 {
 		if err := f.loadExtra(ctx, set); err != nil {
 			return err
 		}
@@ -406,7 +406,11 @@ func (f *fetcher) item(ctx context.Context, i int, m *message, e *entry, x *inde
 			c.enc.Raw("NIL")
 		}
 	case itemThreadID:
-		c.enc.Raw("NIL")
+		if id := f.extra[e.uid].ThreadID; isObjectID(id) {
+			c.enc.Raw("(").Raw(id).Raw(")")
+		} else {
+			c.enc.Raw("NIL")
+		}
 	case itemSaveDate:
 		if date := f.extra[e.uid].SaveDate; !date.IsZero() {
 			c.enc.DateTime(date)

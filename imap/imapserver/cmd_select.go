@@ -104,6 +104,7 @@ func (c *conn) selectMailbox(ctx context.Context, readOnly bool) reply {
 		return c.failed(err)
 	}
 	c.describe(x)
+	c.describeURLMech(ctx)
 	if q.given && q.uidValidity == x.state.UIDValidity {
 		if err := c.resynchronise(ctx, &q); err != nil {
 			c.deselect()

@@ -44,7 +44,7 @@
 //	8314  implicit TLS                                yes, ServeTLS
 //	8437  UNAUTHENTICATE                              yes
 //	8438  STATUS=SIZE                                 yes
-//	8474  OBJECTID                                    yes, where the store keeps ids; THREADID is NIL
+//	8474  OBJECTID                                    yes, where the store keeps ids
 //	8508  REPLACE                                     yes; the store sees an append and an expunge
 //	8514  SAVEDATE                                    yes, where the store keeps dates
 //	8970  PREVIEW                                     yes
@@ -55,7 +55,7 @@
 //	10022 UIDBATCHES                                  yes
 //	4314  ACL, RIGHTS=                                yes, where the store keeps lists; no groups
 //	4467  URLAUTH; 5092 IMAP URLs; 5524 URLAUTH=BINARY yes, where the store keeps annotations;
-//	                                                  URLMECH is told by RESETKEY alone
+//	                                                  other sessions are not told of RESETKEY
 //	5464  METADATA                                    yes, where the store keeps annotations;
 //	                                                  another's mailbox has no private ones
 //	5466  FILTERS                                     yes, with METADATA

@@ -242,8 +242,9 @@ func (p *searchParser) key() criterion {
 		return onIndex(func(m *candidate) bool { return m.extra[m.uid].ID == id })
 	case "THREADID":
 		dec.SP()
-		dec.AString()
-		return never // there are no threads that a store knows of
+		id := dec.AString()
+		p.extra = true
+		return onIndex(func(m *candidate) bool { return id != "" && m.extra[m.uid].ThreadID == id })
 	case "BCC", "CC", "FROM", "SUBJECT", "TO":
 		dec.SP()
 		return p.stringKey(func(n needle) criterion { return headerKey(name, n) })

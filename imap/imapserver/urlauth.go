@@ -98,6 +98,13 @@ func (c *conn) cmdResetKey(ctx context.Context) reply {
 	return ok("all keys are removed")
 }
 
+// describeURLMech tells, where a mailbox has a key, that there may be URLs of it (RFC 4467, 8).
+func (c *conn) describeURLMech(ctx context.Context) {
+	if key, err := c.account.urlKey(ctx, c.sel.name, false); err == nil && key != "" {
+		c.enc.Raw("* OK [URLMECH INTERNAL] its URLs can carry authorization").CRLF()
+	}
+}
+
 // maxURLs bounds the URLs of one command.
 const maxURLs = 1000
 

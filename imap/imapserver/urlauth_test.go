@@ -130,6 +130,8 @@ S: f BAD malformed URL
 	lines = converse(t, bob, `APPEND INBOX CATENATE (URL "`+anyone+`")`)
 	assert.Contains(t, lines[len(lines)-1], "x OK [APPENDUID ")
 
+	play(t, ann, "C: a EXAMINE INBOX\nS* \\* ([0-9F].*|OK \\[(U[IN]|[PHM]).*)\nS: * OK [URLMECH INTERNAL] its URLs can carry authorization\nS~ a OK .*")
+
 	// A key is the mailbox's, and moves with it; a new one ends all URLs.
 	play(t, ann, "C: a RENAME \"Gr&APwA3w-e/x y\" Other\nS: a OK renamed")
 	assert.Equal(t, "NIL", fetchURL(t, bob, odd))
