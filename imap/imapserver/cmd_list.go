@@ -260,7 +260,7 @@ func (c *conn) cmdLsub(ctx context.Context) reply {
 
 func matchAny(reference string, patterns []string, name string) bool {
 	for _, p := range patterns {
-		if p = reference + p; matchPattern(p, name) || name == imap.Inbox && matchPattern(strings.ToUpper(p), name) {
+		if p = foldInbox(reference + p); matchPattern(p, name) || name == imap.Inbox && matchPattern(strings.ToUpper(p), name) {
 			return true
 		}
 	}

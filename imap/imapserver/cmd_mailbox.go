@@ -182,6 +182,10 @@ func (c *conn) writeStatus(ctx context.Context, name string, items statusItems) 
 			}
 		}
 		if item == "RECENT" {
+			if c.isSelected(name) {
+				recent = c.sel.known(c.sel.recent)
+				continue
+			}
 			if recent, err = imap.Recent(ctx, mb, false); err != nil {
 				return err
 			}

@@ -25,8 +25,15 @@ func (c *conn) decodeName(raw string) string {
 			return ""
 		}
 	}
-	if len(name) == len(imap.Inbox) && equalFold(name, imap.Inbox) {
-		return imap.Inbox
+	return foldInbox(name)
+}
+
+// foldInbox spells the Inbox as stores know it (RFC 9051, 5.1), also above other names:
+// nobody means another "inbox" by "Inbox/Lists".
+func foldInbox(name string) string {
+	n := len(imap.Inbox)
+	if len(name) >= n && equalFold(name[:n], imap.Inbox) && (len(name) == n || name[n] == '/') {
+		return imap.Inbox + name[n:]
 	}
 	return name
 }

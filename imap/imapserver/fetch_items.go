@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -90,9 +91,18 @@ func (c *conn) fetchItems() (items []fetchItem) {
 		}
 		return []fetchItem{c.fetchItem(name)}
 	}
+	n := 0
 	c.dec.List(func() {
-		if items = append(items, c.fetchItem(c.dec.Letters())); len(items) > maxItems {
+		it := c.fetchItem(c.dec.Letters())
+		if n++; n > maxItems {
 			c.dec.Fail("too many items")
+		}
+		// Once is enough. BODY[1] and BODY.PEEK[1] are shown alike, but not the same.
+		same := func(other fetchItem) bool {
+			return other.label == it.label && other.count == it.count && other.seen == it.seen
+		}
+		if !slices.ContainsFunc(items, same) {
+			items = append(items, it)
 		}
 	})
 	if c.dec.OK() && len(items) == 0 {

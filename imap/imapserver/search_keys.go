@@ -190,7 +190,7 @@ func (p *searchParser) key() criterion {
 		return onIndex(func(m *candidate) bool { return after && m.uid > uid || !after && m.uid < uid })
 	case "KEYWORD", "UNKEYWORD":
 		dec.SP()
-		flag := dec.Flag()
+		flag := imap.Flag(dec.Atom())
 		want := name == "KEYWORD"
 		return onIndex(func(m *candidate) bool { return m.index.flags(m.entry).Has(flag) == want })
 	case "LARGER", "SMALLER":
