@@ -217,14 +217,20 @@ func appendMessageMeta(b []byte, size int64, fromFile bool, parts []sched.Part, 
 }
 
 func parseMessageMeta(b []byte) (m messageMeta, err error) {
+	err = m.parse(b)
+	return m, err
+}
+
+// parse appends to m.parts, which may have room already.
+func (m *messageMeta) parse(b []byte) error {
 	r := envcodec.NewReader(b)
 	m.size = int64(r.Uvarint())
 	m.fromFile = r.Byte() != 0
 	n := r.Uvarint()
 	if n > uint64(len(b)) {
-		return m, envcodec.ErrFormat
+		return envcodec.ErrFormat
 	}
-	m.parts = make([]sched.Part, 0, n)
+	m.parts = slices.Grow(m.parts, int(n))
 	for range n {
 		p := sched.Part{Route: r.String(), Due: r.Time(), Alarm: r.Time()}
 		setPartFlags(&p, r.Byte())
@@ -233,9 +239,9 @@ func parseMessageMeta(b []byte) (m messageMeta, err error) {
 	m.priority = int8(r.Byte())
 	m.envelope = r.Rest()
 	if r.Err() != nil || len(m.parts) == 0 {
-		return m, envcodec.ErrFormat
+		return envcodec.ErrFormat
 	}
-	return m, nil
+	return nil
 }
 
 // appendStateMeta takes the recipients of the route from e.

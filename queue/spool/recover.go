@@ -47,17 +47,19 @@ type foundMessage struct {
 	fromFile bool
 	rank     sched.Rank
 	parts    []sched.Part
-	states   []ref // beside parts; nil when none has one
+	one      [1]sched.Part // where parts stand, of most messages
+	states   []ref         // beside parts; nil when none has one
 }
 
 // recoverLog reads all segments, oldest first, and opens them into w.
 func recoverLog(w *wal) (*found, error) {
 	began := time.Now()
-	f := &found{messages: make(map[uint64]*foundMessage)}
+	f := &found{}
 	numbers, err := f.list(w.fs)
 	if err != nil {
 		return nil, err
 	}
+	f.messages = make(map[uint64]*foundMessage, len(numbers)*int(w.segmentSize/8192)) // a guess
 	if err := f.replay(w, numbers); err != nil {
 		return nil, err
 	}
@@ -182,6 +184,7 @@ func (s *scan) file(f file, last bool) (keep bool, err error) {
 		return false, err
 	}
 	s.r, s.at = bufio.NewReaderSize(io.NewSectionReader(f, 0, s.size), 256<<10), f
+	s.replays = make([]replay, 0, s.size/4096) // about as many as there are of usual mail
 	end, err := s.run()
 	if err != nil || end == 0 && last {
 		return false, err
@@ -310,11 +313,10 @@ func (s *scan) keep(h *header, meta []byte) {
 	var err error
 	switch h.kind {
 	case kindMessage:
-		var m messageMeta
-		m, err = parseMessageMeta(meta)
-		p.msg = &foundMessage{
-			at: p.at, fromFile: m.fromFile, rank: sched.RankOf(m.priority, envcodec.ReversePath(m.envelope)), parts: m.parts,
-		}
+		p.msg = &foundMessage{at: p.at}
+		m := messageMeta{parts: p.msg.one[:0]}
+		err = m.parse(meta)
+		p.msg.fromFile, p.msg.rank, p.msg.parts = m.fromFile, sched.RankOf(m.priority, envcodec.ReversePath(m.envelope)), m.parts
 	case kindState:
 		p.route, p.res, _, err = parseStateHead(meta)
 	case kindFlags:
