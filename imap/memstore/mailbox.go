@@ -18,10 +18,7 @@ type mailbox struct {
 	closed  atomic.Bool
 }
 
-var (
-	_ imap.Mailbox  = (*mailbox)(nil)
-	_ imap.Recenter = (*mailbox)(nil)
-)
+var _ imap.Mailbox = (*mailbox)(nil)
 
 func (m *mailbox) Close() error {
 	m.closed.Store(true)
@@ -170,9 +167,7 @@ func (m *mailbox) SetFlags(ctx context.Context, set imap.UIDSet, op imap.FlagOp,
 
 func (m *mailbox) Expunge(ctx context.Context, set imap.UIDSet, onlyDeleted bool) error {
 	return m.with(ctx, func(b *box) error {
-		b.expunge(set, func(msg *message) bool {
-			return !onlyDeleted || msg.Flags.System()&imap.Deleted != 0
-		})
+		b.expunge(set, onlyDeleted)
 		return nil
 	})
 }
@@ -183,34 +178,11 @@ func (m *mailbox) Copy(ctx context.Context, set imap.UIDSet, dst string, move bo
 		if to == nil {
 			return fail("copy to", dst, imap.ErrNoMailbox)
 		}
-		if !move {
-			octets, messages := int64(0), 0
-			b.within(set, func(_ int, msg *message) { octets, messages = octets+msg.Size, messages+1 })
-			if err := m.storage.room(octets, messages, 0); err != nil {
-				return fail("copy to", dst, err)
-			}
+		if err := m.storage.roomFor(b, set, move); err != nil {
+			return fail("copy to", dst, err)
 		}
 		done = b.copyTo(to, set, move)
 		return nil
 	})
 	return done, err
-}
-
-// Recent implements imap.Recenter.
-func (m *mailbox) Recent(ctx context.Context) (imap.UIDSet, error) { return m.recent(ctx, false) }
-
-// ClaimRecent implements imap.Recenter.
-func (m *mailbox) ClaimRecent(ctx context.Context) (imap.UIDSet, error) { return m.recent(ctx, true) }
-
-func (m *mailbox) recent(ctx context.Context, claim bool) (set imap.UIDSet, err error) {
-	err = m.with(ctx, func(b *box) error {
-		b.within(imap.UIDSet{{First: b.recent + 1, Last: b.state.UIDNext}}, func(_ int, msg *message) {
-			set.Add(msg.UID)
-		})
-		if claim {
-			b.recent = b.state.UIDNext - 1
-		}
-		return nil
-	})
-	return set, err
 }

@@ -281,27 +281,21 @@ func (b *box) within(set imap.UIDSet, f func(i int, m *message)) {
 
 func compareUID(m *message, uid imap.UID) int { return int(int64(m.UID) - int64(uid)) }
 
-// expunge removes the messages of set for which also returns true.
-func (b *box) expunge(set imap.UIDSet, also func(*message) bool) {
+// expunge removes the messages of set or, when onlyDeleted, those of them that have \Deleted.
+func (b *box) expunge(set imap.UIDSet, onlyDeleted bool) {
 	modSeq := b.state.HighestModSeq + 1
-	n := len(b.gone)
-	b.within(set, func(_ int, m *message) {
-		if also(m) {
-			b.count(m, -1)
-			b.gone = append(b.gone, expunge{m.UID, modSeq})
+	before := len(b.msgs)
+	b.msgs = slices.DeleteFunc(b.msgs, func(m *message) bool {
+		if !set.Contains(m.UID) || onlyDeleted && m.Flags.System()&imap.Deleted == 0 {
+			return false
 		}
+		b.count(m, -1)
+		b.gone = append(b.gone, expunge{m.UID, modSeq})
+		return true
 	})
-	removed := b.gone[n:]
-	if len(removed) == 0 {
+	if len(b.msgs) == before {
 		return
 	}
-	b.msgs = slices.DeleteFunc(b.msgs, func(m *message) bool {
-		hit := len(removed) > 0 && removed[0].uid == m.UID
-		if hit {
-			removed = removed[1:]
-		}
-		return hit
-	})
 	b.state.HighestModSeq = modSeq
 	if over := len(b.gone) - maxGone; over > 0 {
 		b.forgot = b.gone[over-1].modSeq
@@ -324,7 +318,7 @@ func (b *box) copyTo(dst *box, set imap.UIDSet, move bool) imap.Copied {
 		dst.wake()
 	}
 	if move {
-		b.expunge(imap.NumSetOf(done.From...), func(*message) bool { return true })
+		b.expunge(imap.NumSetOf(done.From...), false)
 	}
 	return done
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/mailblocks/mailblocks/imap"
 )
 
-// What a store need not have: quotas, annotations, access control lists. memstore.go and
-// mailbox.go are a whole store without this file, but for the calls of room.
+// What a store need not have: quotas, annotations, access control lists, \Recent. memstore.go
+// and mailbox.go are a whole store without this file, but for what they ask of room.
 
 var (
 	_ imap.Quotas      = store{}
 	_ imap.Annotations = store{}
 	_ imap.Rights      = store{}
+	_ imap.Recenter    = (*mailbox)(nil)
 )
 
 // extras is what the upgrades keep of a mailbox.
@@ -160,4 +161,33 @@ func (s *Storage) room(octets int64, messages, mailboxes int) error {
 		}
 	}
 	return nil
+}
+
+// roomFor is room for copies of the messages of set in b; a move needs none.
+func (s *Storage) roomFor(b *box, set imap.UIDSet, move bool) error {
+	if move {
+		return nil
+	}
+	octets, messages := int64(0), 0
+	b.within(set, func(_ int, m *message) { octets, messages = octets+m.Size, messages+1 })
+	return s.room(octets, messages, 0)
+}
+
+// Recent implements imap.Recenter.
+func (m *mailbox) Recent(ctx context.Context) (imap.UIDSet, error) { return m.recent(ctx, false) }
+
+// ClaimRecent implements imap.Recenter.
+func (m *mailbox) ClaimRecent(ctx context.Context) (imap.UIDSet, error) { return m.recent(ctx, true) }
+
+func (m *mailbox) recent(ctx context.Context, claim bool) (set imap.UIDSet, err error) {
+	err = m.with(ctx, func(b *box) error {
+		b.within(imap.UIDSet{{First: b.recent + 1, Last: b.state.UIDNext}}, func(_ int, msg *message) {
+			set.Add(msg.UID)
+		})
+		if claim {
+			b.recent = b.state.UIDNext - 1
+		}
+		return nil
+	})
+	return set, err
 }
