@@ -29,6 +29,9 @@ type brokenStore struct {
 	how string
 }
 
+// Unwrap lets the suite find upgrades, one of which may be what is broken.
+func (s brokenStore) Unwrap() imap.Store { return s.Store }
+
 func (s brokenStore) Open(ctx context.Context, name string) (imap.Mailbox, error) {
 	mb, err := s.Store.Open(ctx, name)
 	if err != nil {
@@ -142,7 +145,10 @@ func TestSuiteOnBrokenStore(t *testing.T) {
 	}
 	storetest.Test(t, func(testing.TB) storetest.Open {
 		storage := memstore.New()
-		return func() (imap.Store, error) { return brokenStore{storage.Open(), how}, nil }
+		return func() (imap.Store, error) {
+			store := storage.Open()
+			return brokenStore{brokenUpgrades{store.(below), how}, how}, nil
+		}
 	})
 }
 
