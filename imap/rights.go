@@ -10,7 +10,7 @@ import (
 // Rights is implemented by Stores that keep an access control list for each mailbox
 // (RFC 4314). A Store only keeps the lists: servers ask EffectiveRights and enforce them, for
 // those who share the mailbox and for its owner. A list follows its mailbox when it is
-// renamed and goes when it is deleted.
+// renamed and goes when it is deleted. Renaming the Inbox copies its list.
 type Rights interface {
 	// ACL returns a mailbox's list, empty when none was ever set. ErrNoMailbox.
 	ACL(ctx context.Context, mailbox string) (ACL, error)

@@ -415,6 +415,15 @@ func (s *Store) renameInbox(ctx context.Context, new string) error {
 	if err := s.Annotate(ctx, new, copies); err != nil {
 		return err
 	}
+	acl, err := s.ACL(ctx, imap.Inbox)
+	if err != nil {
+		return err
+	}
+	for _, e := range acl {
+		if err := s.SetRights(ctx, new, e.Identifier, imap.RightsOp{Action: imap.FlagsReplace, Rights: e.Rights}); err != nil {
+			return err
+		}
+	}
 	_, err = inbox.Copy(ctx, imap.AllUIDs, new, true)
 	return err
 }

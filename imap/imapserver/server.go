@@ -52,7 +52,7 @@ type Server struct {
 	// Owners names those whose mail identity may come to: by a mailbox whose access control
 	// list says so, under "user/NAME/" (RFC 4314), or by a URL that carries authorization
 	// (RFC 4467). It may name too many, such as all users; nil: nobody shares. Login is called
-	// for them too. It is asked at every listing.
+	// for them too. It is asked at every listing. A user's own mailboxes below "user" are hidden.
 	Owners func(ctx context.Context, identity string) ([]string, error)
 	// Submitter reports whether identity is a submission server, which may use URLs that users
 	// made for it (RFC 4467, 3). Nil: nobody is.

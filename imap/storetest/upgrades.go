@@ -277,6 +277,11 @@ func testRightsFollow(f *fixture) {
 	f.must("delete", f.store.Delete(f.ctx, "z/b"))
 	f.create(f.store, "z/b")
 	f.rule(f.acl(f.store, "z/b") == "", "a list goes with a deleted mailbox", "%q", f.acl(f.store, "z/b"))
+	f.setRights(f.store, imap.Inbox, "bob", imap.FlagsReplace, "lrs")
+	f.must("rename the Inbox", f.store.Rename(f.ctx, imap.Inbox, "old"))
+	for _, name := range []string{imap.Inbox, "old"} {
+		f.rule(f.acl(f.store, name) == "bob lrs", "renaming the Inbox copies its list", "%s has %q", name, f.acl(f.store, name))
+	}
 }
 
 func testRightsConcurrent(f *fixture) {
