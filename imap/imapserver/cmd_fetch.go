@@ -81,7 +81,7 @@ func (c *conn) fetch(ctx context.Context, uid bool) reply {
 	has := func(kind itemKind) bool {
 		return slices.ContainsFunc(items, func(it fetchItem) bool { return it.kind == kind })
 	}
-	c.condstore = c.condstore || changedSince > 0 || has(itemModSeq)
+	c.enableCondstore(changedSince > 0 || has(itemModSeq))
 	if uid && !has(itemUID) && !c.uidOnly {
 		items = slices.Insert(items, 0, namedItem("UID"))
 	}

@@ -126,11 +126,12 @@ type statusItems []string
 
 // statusItems takes a list of items (RFC 9051, 6.3.11; RFC 3501; RFC 7162; RFC 8474).
 func (c *conn) statusItems() (items statusItems) {
+	highest := false
 	c.dec.List(func() {
 		switch item := c.dec.Word(); item {
 		case "MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "RECENT", "HIGHESTMODSEQ", "MAILBOXID", "APPENDLIMIT", "DELETED-STORAGE":
 			if item == "HIGHESTMODSEQ" {
-				c.condstore = true // RFC 7162, 3.1
+				highest = true
 			}
 			if len(items) < 20 {
 				items = append(items, item)
@@ -142,6 +143,7 @@ func (c *conn) statusItems() (items statusItems) {
 	if c.dec.OK() && len(items) == 0 {
 		c.dec.Fail("expected status items")
 	}
+	c.enableCondstore(highest && c.dec.OK())
 	return items
 }
 

@@ -93,7 +93,7 @@ func (c *conn) searchProgram(charset string, ret searchReturn) (query criterion,
 		c.forgetSaved(ret)
 		r = no("BADCHARSET (US-ASCII UTF-8)", "the charset is not known")
 	default:
-		c.condstore = c.condstore || p.modSeq
+		c.enableCondstore(p.modSeq)
 		return query, p, nil
 	}
 	return criterion{}, nil, &r

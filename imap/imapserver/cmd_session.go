@@ -212,10 +212,13 @@ func (c *conn) cmdEnable(context.Context) reply {
 	if !c.end() {
 		return c.syntax()
 	}
+	condstore := c.condstore
 	for _, on := range switches {
 		*on = true
 	}
-	c.condstore = c.condstore || c.qresync // RFC 7162, 3.2.3
+	wanted := c.condstore || c.qresync // RFC 7162, 3.2.3
+	c.condstore = condstore
+	c.enableCondstore(wanted)
 	c.enc.UTF8 = c.rev2 || c.utf8
 	c.dec.UTF8 = c.enc.UTF8
 	c.enc.Raw("* ENABLED")

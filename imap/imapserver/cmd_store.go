@@ -47,7 +47,7 @@ func (c *conn) store(ctx context.Context, uid bool) reply {
 		return c.syntax()
 	}
 	s := c.sel
-	c.condstore = c.condstore || conditional
+	c.enableCondstore(conditional)
 	if s.readOnly {
 		return no("NOPERM", "mailbox is read-only")
 	}
@@ -239,6 +239,16 @@ func (c *conn) copy(ctx context.Context, uid, move bool) reply {
 		}
 	}
 	r.code = orElse(r.code, code)
+	if move && c.qresync && len(done.To) > 0 { // RFC 6851, 4.4
+		cur, err := s.box.refresh(ctx)
+		if err != nil {
+			return c.failed(err)
+		}
+		if r.code != "" {
+			c.enc.Raw("* NO [").Raw(r.code).Raw("] not all of them").CRLF()
+		}
+		r.code = highestModSeq(cur)
+	}
 	if uint64(len(done.From)) < known.Len() && !uid {
 		return reply{status: r.status, code: orElse(r.code, "EXPUNGEISSUED"), text: "some of the messages no longer exist"}
 	}

@@ -274,7 +274,7 @@ func (m *candidate) contains(n needle, header bool) bool {
 		m.fail(err)
 		return false
 	}
-	return m.partContains(m.tree, n)
+	return m.partContains(m.tree, n, header)
 }
 
 // inHeader looks for n in all fields, names included.
@@ -288,25 +288,22 @@ func (n needle) inHeader(s *scratch, header []byte) bool {
 	return hit
 }
 
-func (m *candidate) partContains(p *mimetree.Part, n needle) bool {
+// partContains looks through the text of a part and of those in it, with headers also through
+// theirs. The header of a message in a message is text.
+func (m *candidate) partContains(p *mimetree.Part, n needle, headers bool) bool {
 	switch {
 	case m.ctx.Err() != nil:
 		m.fail(m.ctx.Err())
 		return false
 	case p.IsMultipart():
 		for _, part := range p.Parts {
-			if m.partContains(part, n) {
+			if headers && m.headerContains(part, n) || m.partContains(part, n, headers) {
 				return true
 			}
 		}
 		return false
 	case p.Message != nil:
-		head := make([]byte, min(p.Message.Body-p.Message.Header, maxSearchedHeader))
-		if _, err := m.body.ReadAt(head, p.Message.Header); err != nil && err != io.EOF {
-			m.fail(err)
-			return false
-		}
-		return n.inHeader(&m.scratch, head) || m.partContains(p.Message, n)
+		return m.headerContains(p.Message, n) || m.partContains(p.Message, n, headers)
 	case !strings.EqualFold(p.Type, "text"):
 		return false
 	}
@@ -321,6 +318,15 @@ func (m *candidate) partContains(p *mimetree.Part, n needle) bool {
 		m.fail(err)
 	}
 	return hit
+}
+
+func (m *candidate) headerContains(p *mimetree.Part, n needle) bool {
+	head := make([]byte, min(p.Body-p.Header, maxSearchedHeader))
+	if _, err := m.body.ReadAt(head, p.Header); err != nil && err != io.EOF {
+		m.fail(err)
+		return false
+	}
+	return n.inHeader(&m.scratch, head)
 }
 
 // isUTF8 reports whether text in a charset need not be decoded.

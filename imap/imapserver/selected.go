@@ -18,6 +18,8 @@ type selected struct {
 	rights     imap.RightSet // of the user, as last looked up
 	recent     imap.UIDSet   // \Recent in this session; some may not be in the view yet
 	recentTold int
+	synced     imap.ModSeq // the client was told of all changes up to it
+	withheld   bool        // of expunges it was not told, and of later changes it was
 	keywords   int         // how many of the mailbox's keywords the client was told
 	saved      imap.UIDSet // the result that $ stands for (RFC 5182)
 
@@ -65,6 +67,7 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 	var goneUIDs imap.UIDSet
 	var changed []change
 	var news imap.UIDSet
+	withheld := false
 	touched := s.touched
 	s.touched = nil
 	var next builder
@@ -75,6 +78,7 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 		case now == nil:
 			if !expunges {
 				next.push(old)
+				withheld = true
 				return
 			}
 			gone = append(gone, pos)
@@ -104,6 +108,15 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 	}
 
 	switch {
+	case withheld && c.qresync:
+		// What comes may have later mod-sequences, from which the client must not conclude that
+		// it knows of all before (RFC 7162, 6).
+		s.withheld = true
+		c.writeSynced()
+	case expunges && events == messageEvents:
+		s.synced = cur.state.HighestModSeq
+	}
+	switch {
 	case len(gone) > 0 && (c.qresync || c.uidOnly):
 		c.enc.Raw("* VANISHED ").Set(goneUIDs).CRLF()
 	default:
@@ -128,12 +141,33 @@ func (c *conn) tell(ctx context.Context, cur *index, expunges bool) error {
 	if len(s.contexts) > 0 {
 		c.updateContexts(ctx, touched, news)
 	}
+	if s.withheld && !withheld {
+		s.withheld = false
+		c.writeSynced()
+	}
 	if c.notify != nil && len(news) > 0 && len(c.notify.spec.items) > 0 {
 		fetch := news.Subtract(s.own)
 		s.own = s.own.Subtract(news)
 		return c.fetchNew(ctx, cur, fetch, c.notify.spec.items)
 	}
 	return nil
+}
+
+// writeSynced tells up to which mod-sequence the client knows of all changes.
+func (c *conn) writeSynced() {
+	c.enc.Raw("* OK [HIGHESTMODSEQ ").Num(uint64(c.sel.synced)).Raw("] all before is told").CRLF()
+}
+
+// enableCondstore enables CONDSTORE, if it is on that a command asked for it. In a selected
+// mailbox it is then told up to where the client knows it (RFC 7162, 3.1).
+func (c *conn) enableCondstore(on bool) {
+	if !on || c.condstore {
+		return
+	}
+	c.condstore = true
+	if c.sel != nil {
+		c.writeSynced()
+	}
 }
 
 // told makes the session's view know of the messages of set what cur knows: the client
