@@ -32,6 +32,11 @@ type viewer struct {
 	notified bool // changes may come between commands
 	replaces bool // STORE FLAGS is among what sessions do: it takes all keywords away
 
+	// safe is the mod-sequence up to which the client knows of all changes, by the rules of
+	// RFC 7162, 6, from what the command under way said.
+	safe, seen, code uint64
+	validity         string
+
 	own   string            // a keyword that this session alone sets and clears
 	owned map[imap.UID]bool // what it made of it, by the answers it got
 }
@@ -76,7 +81,7 @@ func (v *viewer) do(command string) error {
 			if strings.HasPrefix(rest, "BAD") {
 				return fmt.Errorf("%s: %s", command, rest)
 			}
-			return nil
+			return v.settle(rest)
 		}
 		if err := v.untagged(line); err != nil {
 			return fmt.Errorf("%s: %q: %w", command, line, err)
@@ -92,7 +97,36 @@ var (
 	vanished = regexp.MustCompile(`^\* VANISHED ([0-9:,]+)$`)
 )
 
+var codeMod = regexp.MustCompile(`\[HIGHESTMODSEQ (\d+)\]`)
+
+// settle works out what the client may rely on after a command.
+func (v *viewer) settle(tagged string) error {
+	if err := v.takeCode(tagged); err != nil {
+		return err
+	}
+	if v.code > 0 {
+		v.safe = v.code
+	} else {
+		v.safe = max(v.safe, v.seen)
+	}
+	v.code, v.seen = 0, 0
+	return nil
+}
+
+func (v *viewer) takeCode(line string) (err error) {
+	if m := codeMod.FindStringSubmatch(line); m != nil {
+		v.code, err = strconv.ParseUint(m[1], 10, 63)
+	}
+	return err
+}
+
 func (v *viewer) untagged(line string) error {
+	if err := v.takeCode(line); err != nil {
+		return err
+	}
+	if m := validityCode.FindStringSubmatch(line); m != nil {
+		v.validity = m[1]
+	}
 	if m := vanished.FindStringSubmatch(line); m != nil {
 		spec, err := imap.ParseSetSpec(m[1])
 		if err != nil {
@@ -188,6 +222,7 @@ func (v *viewer) fetched(n int, items string) error {
 			return fmt.Errorf("the mod-sequence fell from %d", msg.modSeq)
 		}
 		msg.modSeq = modSeq
+		v.seen = max(v.seen, modSeq)
 	}
 	return nil
 }
@@ -296,7 +331,7 @@ func (v *viewer) idle() error {
 				return err
 			}
 		case strings.HasPrefix(line, fmt.Sprintf("t%d OK", v.tag)):
-			return nil
+			return v.settle(line)
 		default:
 			if err := v.untagged(line); err != nil {
 				return fmt.Errorf("IDLE: %q: %w", line, err)

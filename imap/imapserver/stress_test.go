@@ -133,7 +133,16 @@ func randomHistory(t *testing.T, seed uint64, rounds, steps int, addrs ...string
 		for i, err := range errs {
 			require.NoError(t, err, "session %d", i)
 		}
+		var lost []*snapshot // by sessions that just go, wherever they are
+		for i, v := range viewers {
+			if v.qresync {
+				lost = append(lost, reconnected(t, addrs[i%len(addrs)], v.snapshot()))
+			}
+		}
 		checkpoint(t, viewers)
+		for _, s := range lost {
+			require.Equal(t, flagsOf(viewers[0].msgs), s.flags, "after a lost connection")
+		}
 		known = resynchronised(t, addrs[round%len(addrs)], known, viewers[0].msgs)
 	}
 }
@@ -184,6 +193,29 @@ func checkpoint(t *testing.T, viewers []*viewer) {
 type snapshot struct {
 	validity, modSeq string
 	flags            map[imap.UID]string
+	below            imap.UID // messages from it on were not all fetched
+}
+
+// snapshot returns what a client knows at any moment.
+func (v *viewer) snapshot() *snapshot {
+	s := &snapshot{validity: v.validity, modSeq: fmt.Sprint(v.safe), flags: make(map[imap.UID]string), below: 1}
+	for _, m := range v.msgs {
+		if m.uid == 0 || !m.known {
+			break
+		}
+		s.flags[m.uid] = flagsOf([]viewed{m})[m.uid]
+		s.below = m.uid + 1
+	}
+	return s
+}
+
+// flagsOf returns flags by UID, without \Recent, which is a session's own.
+func flagsOf(msgs []viewed) map[imap.UID]string {
+	out := make(map[imap.UID]string)
+	for _, m := range msgs {
+		out[m.uid] = m.flags.String()
+	}
+	return out
 }
 
 var (
@@ -196,6 +228,18 @@ var (
 // that happened since (RFC 7162, 3.2.5): it then knows what the sessions know that stayed.
 func resynchronised(t *testing.T, addr string, known *snapshot, want []viewed) *snapshot {
 	t.Helper()
+	next := reconnected(t, addr, known)
+	is := flagsOf(want)
+	if known != nil {
+		require.Equal(t, is, next.flags, "after resynchronisation")
+	}
+	next.flags = is
+	return next
+}
+
+// reconnected returns what a client knows that knew something, or nothing, and connected again.
+func reconnected(t *testing.T, addr string, known *snapshot) *snapshot {
+	t.Helper()
 	v := newViewer(t, addr)
 	defer v.conn.Close()
 	require.NoError(t, v.do("ENABLE QRESYNC"))
@@ -204,6 +248,11 @@ func resynchronised(t *testing.T, addr string, known *snapshot, want []viewed) *
 	if known != nil {
 		maps.Copy(next.flags, known.flags)
 		command += fmt.Sprintf(" (QRESYNC (%s %s))", known.validity, known.modSeq)
+	}
+	if known != nil && known.below > 0 { // the client fetches what is new to it
+		command += fmt.Sprintf("\r\nr UID FETCH %d:* (FLAGS)", known.below)
+	} else {
+		command += "\r\nr NOOP"
 	}
 	_, err := fmt.Fprintf(v.conn, "q %s\r\n", command)
 	require.NoError(t, err)
@@ -231,16 +280,10 @@ func resynchronised(t *testing.T, addr string, known *snapshot, want []viewed) *
 			next.flags[imap.UID(uid)] = imap.NewFlags(flags...).String()
 		} else if strings.HasPrefix(line, "q ") {
 			require.True(t, strings.HasPrefix(line, "q OK"), line)
+		} else if strings.HasPrefix(line, "r ") {
+			require.True(t, strings.HasPrefix(line, "r OK"), line)
 			break
 		}
 	}
-	is := make(map[imap.UID]string)
-	for _, m := range want {
-		is[m.uid] = m.flags.String()
-	}
-	if known != nil {
-		require.Equal(t, is, next.flags, "after resynchronisation")
-	}
-	next.flags = is
 	return next
 }
