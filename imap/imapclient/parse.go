@@ -178,28 +178,30 @@ func takeVanished(d *wire.Decoder) *vanished {
 	return v
 }
 
-// maxResults bounds the numbers of one result that has an order: those in a plain set cost
-// nothing.
-const maxResults = 1 << 24
+// maxResults bounds the numbers of one result that has an order, maxChanges those of one
+// update: numbers in a plain set cost nothing.
+const (
+	maxResults = 1 << 24
+	maxChanges = 1 << 20
+)
 
-// expand returns the numbers of an ordered set.
-func expand[T ~uint32](spec imap.SetSpec) ([]T, error) {
-	var out []T
+// expand appends the numbers of an ordered set to list, which gets no longer than limit.
+func expand[T ~uint32](list []T, spec imap.SetSpec, limit int) ([]T, error) {
 	for _, r := range spec {
 		step := T(1)
 		if r.First > r.Last {
 			step = ^T(0) // minus one
 		}
 		n := uint64(max(r.First, r.Last)-min(r.First, r.Last)) + 1
-		if r.First == 0 || r.Last == 0 || uint64(len(out))+n > maxResults {
-			return nil, fmt.Errorf("%w: a result of more than %d numbers", ErrTooMuch, maxResults)
+		if r.First == 0 || r.Last == 0 || n > uint64(limit-len(list)) {
+			return list, fmt.Errorf("%w: more than %d numbers", ErrTooMuch, limit)
 		}
 		for v := T(r.First); n > 0; n-- {
-			out = append(out, v)
+			list = append(list, v)
 			v += step
 		}
 	}
-	return out, nil
+	return list, nil
 }
 
 // parseMod takes a mod-sequence from a response code.

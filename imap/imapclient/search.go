@@ -154,7 +154,9 @@ func search[T ~uint32](ctx context.Context, c *Client, cmd *command, q Criteria,
 			if r.update != nil || r.mailbox != "" || r.tag != "" && r.tag != cmd.tag {
 				return false
 			}
-			bad = errors.Join(bad, fill(res, r, keys != nil))
+			if bad == nil {
+				bad = fill(res, r, keys != nil)
+			}
 		case *searchNums:
 			if r.sorted != (keys != nil) {
 				return false
@@ -205,9 +207,7 @@ func fill[T ~uint32](res *SearchResult[T], r *esearch, ordered bool) (err error)
 		if spec == nil {
 			spec = r.partial
 		}
-		var order []T
-		order, err = expand[T](spec)
-		res.Order = append(res.Order, order...)
+		res.Order, err = expand(res.Order, spec, maxResults)
 	}
 	return err
 }
@@ -297,6 +297,7 @@ type SearchChange struct {
 func takeESearch(c *Client, d *wire.Decoder) *esearch {
 	r := new(esearch)
 	var changes []SearchChange
+	most := maxChanges
 	for d.OK() && d.Accept(' ') {
 		if d.Peek() == '(' {
 			d.List(func() {
@@ -351,11 +352,11 @@ func takeESearch(c *Client, d *wire.Decoder) *esearch {
 				}
 				ch := SearchChange{Remove: name == "REMOVEFROM", Position: d.Number()}
 				d.SP()
-				nums, err := expand[uint32](d.Set())
-				if err != nil {
-					d.Fail("a change of too many numbers")
+				var err error
+				if ch.Nums, err = expand(ch.Nums, d.Set(), most); err != nil {
+					d.Fail("%v", err)
 				}
-				ch.Nums = nums
+				most -= len(ch.Nums)
 				changes = append(changes, ch)
 			}
 		default:
@@ -468,7 +469,9 @@ func (c *Client) SearchMailboxes(ctx context.Context, in []Source, q Criteria, o
 			byName[e.mailbox] = m
 			list = append(list, m)
 		}
-		bad = errors.Join(bad, fill(&m.SearchResult, e, false))
+		if bad == nil {
+			bad = fill(&m.SearchResult, e, false)
+		}
 		return true
 	}
 	_, err = c.run(ctx, cmd, func(w *writer) {
