@@ -20,6 +20,8 @@ const Inbox = "INBOX"
 //
 // All methods are safe for concurrent use. Several Stores, in one process or in several,
 // may stand on the same storage at once.
+//
+// A Store may do more: Quotas, Annotations, Rights, StoreWatcher. UpgradeStore finds that.
 type Store interface {
 	// Mailboxes yields every mailbox, in no particular order, each name once. A mailbox
 	// that cannot be read is yielded with its name and an error, and the listing goes on.

@@ -120,19 +120,23 @@ func (s *accessStore) place(ctx context.Context, name string) (p place, err erro
 	return place{store, owner, rest}, err
 }
 
-// other returns another owner's Store.
+// other returns another owner's Store, if there is such an owner.
 func (s *accessStore) other(ctx context.Context, owner string) (imap.Store, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if store := s.others[owner]; store != nil {
-		return store, nil
-	}
 	known, err := s.server.isOwner(ctx, s.user, owner)
 	if err != nil {
 		return nil, err
 	}
 	if !known || owner == s.user {
 		return nil, imap.ErrNoMailbox
+	}
+	return s.openOther(ctx, owner)
+}
+
+func (s *accessStore) openOther(ctx context.Context, owner string) (imap.Store, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if store := s.others[owner]; store != nil {
+		return store, nil
 	}
 	store, err := s.server.Login(ctx, owner)
 	if err == nil {
@@ -229,7 +233,7 @@ func (s *accessStore) listOther(ctx context.Context, owner string, yield func(im
 	}
 	lists := s.server.lists.Load() // before looking
 	level := usersPrefix + owner
-	store, err := s.other(ctx, owner)
+	store, err := s.openOther(ctx, owner)
 	if err != nil {
 		return true, yield(imap.MailboxInfo{Name: level, NoSelect: true}, err)
 	}

@@ -3,6 +3,7 @@ package imapserver
 import (
 	"context"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -285,6 +286,23 @@ func TestSharedMailTellsOfChanges(t *testing.T) {
 	play(t, ann, "C: a SELECT user/bob/INBOX\nS* \\* .*\nS: a OK [READ-WRITE] selected\nC: b STORE 1 +FLAGS.SILENT (\\Seen)\nS: b OK stored\nC: c IDLE\nS: + idling")
 	play(t, bob, "C: c NOOP\nS~ \\* 1 FETCH \\(FLAGS \\(\\\\Seen.*\\)\\)\nS: c OK nothing done\nC: d STORE 1 +FLAGS.SILENT (\\Flagged)\nS: d OK stored")
 	play(t, ann, "S~ \\* 1 FETCH \\(FLAGS \\(\\\\Flagged \\\\Seen.*\\)\\)\nC: DONE\nS: c OK done")
+}
+
+func TestOwnerIsNoneAnyMore(t *testing.T) {
+	var gone atomic.Bool
+	ts := newServer(t, func(s *Server) {
+		s.Owners = func(context.Context, string) ([]string, error) {
+			if gone.Load() {
+				return nil, nil
+			}
+			return []string{"bob"}, nil
+		}
+	})
+	play(t, ts.session("bob"), "C: a SETACL INBOX ann lr\nS: a OK the list is changed")
+	ann := ts.session("ann")
+	play(t, ann, "C: a EXAMINE user/bob/INBOX\nS* \\* .*\nS~ a OK .*\nC: b UNSELECT\nS: b OK closed")
+	gone.Store(true)
+	play(t, ann, "C: c EXAMINE user/bob/INBOX\nS: c NO [NONEXISTENT] no such mailbox\nC: d LIST \"\" user/*\nS: d OK that is all")
 }
 
 func TestOwnersAreAskedFirst(t *testing.T) {

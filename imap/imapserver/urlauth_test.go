@@ -127,6 +127,7 @@ S: f BAD malformed URL
 	// CATENATE takes them, too.
 	lines := converse(t, bob, `APPEND INBOX CATENATE (URL "`+anyone+`" URL "imap://ann@example.com/INBOX/;uid=2")`)
 	assert.Contains(t, lines[0], "x NO [BADURL imap://ann@example.com/INBOX/;uid=2]")
+	play(t, ann, "C: a APPEND INBOX CATENATE (URL \"imap://ann@example.com/INBOX/;uid=1\")\nS~ a OK \\[APPENDUID .*")
 	lines = converse(t, bob, `APPEND INBOX CATENATE (URL "`+anyone+`")`)
 	assert.Contains(t, lines[len(lines)-1], "x OK [APPENDUID ")
 
