@@ -24,8 +24,8 @@ func TestResync(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx := t.Context()
 			addr, opt := server(t, func(s *imapserver.Server) {
-				s.Capabilities = func(_ string, caps []string) []string {
-					return slices.DeleteFunc(caps, func(s string) bool { return slices.Contains(tc.without, s) })
+				s.Advertise = func(_ *imapserver.Client, name string) bool {
+					return imapserver.AdvertiseByDefault(nil, name) && !slices.Contains(tc.without, name)
 				}
 			})
 			c := connect(t, addr, opt)
