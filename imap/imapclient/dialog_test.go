@@ -416,7 +416,7 @@ func TestFetch(t *testing.T) {
 		assert.Equal(t, "IMAP4rev2 WG mtg an", m.Envelope.Subject)
 		assert.Equal(t, []Address{{"Terry Gray", "gray", "cac.washington.edu"}}, m.Envelope.From)
 		assert.Equal(t, []Address{{"", "imap", "cac.washington.edu"}, {"", "group", ""}}, m.Envelope.To)
-		assert.Equal(t, "1996-07-17T02:23:25-07:00", m.Envelope.Date.Format(time.RFC3339))
+		assert.Equal(t, "1996-07-17T02:23:25-07:00", m.Envelope.Date().Format(time.RFC3339))
 		var parts []string
 		for path, p := range m.Structure.All() {
 			parts = append(parts, fmt.Sprint(path, p.Type, "/", p.Subtype, p.Lines))

@@ -1,6 +1,7 @@
 package imapclient
 
 import (
+	"io"
 	"iter"
 	"mime"
 	"net/mail"
@@ -10,21 +11,27 @@ import (
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/transform"
 
-	"io"
-
 	"github.com/mailblocks/mailblocks/imap/internal/wire"
 )
 
 // Envelope is what the header says of a message (RFC 9051, 7.5.2). Texts are as the server
 // sends them: DecodeHeader makes words of encoded words.
 type Envelope struct {
-	Date             time.Time // zero: none, or none that can be read
-	DateText         string    // as the header has it
+	DateText         string // as the header has it: see Date
 	Subject          string
 	From, Sender     []Address
 	ReplyTo, To      []Address
 	Cc, Bcc          []Address
 	InReplyTo, MsgID string
+}
+
+// Date returns the date in the header, zero when there is none, or none that can be read.
+func (e *Envelope) Date() time.Time {
+	t, err := mail.ParseDate(e.DateText)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }
 
 // Address is an address of an envelope. One without a Host begins a group that has the name
@@ -123,9 +130,6 @@ func takeEnvelope(d *wire.Decoder) *Envelope {
 	e := new(Envelope)
 	d.Expect('(')
 	e.DateText = nstring(d)
-	if t, err := mail.ParseDate(e.DateText); err == nil {
-		e.Date = t
-	}
 	d.SP()
 	e.Subject = nstring(d)
 	for _, list := range []*[]Address{&e.From, &e.Sender, &e.ReplyTo, &e.To, &e.Cc, &e.Bcc} {

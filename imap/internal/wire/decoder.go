@@ -318,6 +318,11 @@ func (d *Decoder) NString() (s string, ok bool) {
 
 func (d *Decoder) quoted() string {
 	d.pos++
+	if i := bytes.IndexAny(d.line[d.pos:], "\"\\\x00\r"); i >= 0 && d.line[d.pos+i] == '"' {
+		s := string(d.line[d.pos : d.pos+i]) // as most: nothing is to be undone
+		d.pos += i + 1
+		return s
+	}
 	var b []byte
 	for d.pos < len(d.line) {
 		c := d.line[d.pos]
