@@ -144,13 +144,20 @@ func (f *folder) forget() {
 	}
 }
 
-// alive returns ErrNoMailbox when the folder was deleted or renamed.
+// alive returns ErrNoMailbox when the folder was deleted or renamed. f.mu is held.
 func (f *folder) alive() error {
 	info, err := os.Stat(filepath.Join(string(f.dir), "cur"))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !f.self.is(info) {
 		return imap.ErrNoMailbox
 	}
 	return err
+}
+
+// lives is alive for who does not hold f.mu: the last handle may be closed meanwhile.
+func (f *folder) lives() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.alive()
 }
 
 // current reports whether nothing on disk changed since the view was made of it.

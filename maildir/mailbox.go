@@ -256,7 +256,7 @@ func (m *mailbox) Append(ctx context.Context, msgs []imap.NewMessage) (imap.Appe
 		file, err := m.f.dir.receive(ctx, msg)
 		if err != nil {
 			a.discard()
-			if aerr := m.f.alive(); aerr != nil {
+			if aerr := m.f.lives(); aerr != nil {
 				err = aerr
 			}
 			return imap.AppendResult{}, m.f.errorf("append to", err)
@@ -439,7 +439,7 @@ func (m *mailbox) Copy(ctx context.Context, set imap.UIDSet, dst string, move bo
 		}
 		a, from, err := f.linkTo(ctx, target, set)
 		unlock()
-		if errors.Is(err, fs.ErrNotExist) && target.alive() == nil {
+		if errors.Is(err, fs.ErrNotExist) && target.lives() == nil {
 			m.look() // one was renamed or removed just now: begin anew
 			continue
 		}
@@ -498,7 +498,7 @@ func (m *mailbox) moveTo(ctx context.Context, target *folder, set imap.UIDSet) (
 			copied = imap.Copied{UIDValidity: a.validity, From: from, To: a.uids()}
 			return f.expunge(imap.NumSetOf(from...), false)
 		})
-		if !errors.Is(err, fs.ErrNotExist) || target.alive() != nil || len(copied.From) > 0 {
+		if !errors.Is(err, fs.ErrNotExist) || target.lives() != nil || len(copied.From) > 0 {
 			break
 		}
 		m.look()
@@ -578,7 +578,7 @@ func (m *mailbox) Watch(ctx context.Context, wake func()) error {
 	if m.closed.Load() {
 		return m.f.errorf("watch", imap.ErrClosed)
 	}
-	if err := m.f.alive(); err != nil {
+	if err := m.f.lives(); err != nil {
 		return m.f.errorf("watch", err)
 	}
 	m.f.watchMu.Lock()
