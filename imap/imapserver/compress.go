@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/mailblocks/mailblocks/imap/internal/inflate"
 )
@@ -53,10 +54,13 @@ func (z *deflated) send() error {
 	return err
 }
 
-// rest gives up what is not needed until the client sends more; with pack, which costs some
-// work, the history of its stream is made small.
-func (z *deflated) rest(pack bool) {
-	z.in.Rest(pack)
+// packAfter is how long a session waits before the history of its client's stream is made
+// small, which costs some work.
+const packAfter = 5 * time.Second
+
+// rest gives up what is not needed until the client sends more.
+func (z *deflated) rest() {
+	z.in.Rest()
 	if z.d != nil {
 		deflaters.Put(z.d)
 		z.d = nil
@@ -111,7 +115,7 @@ func (c *conn) endCompression() error {
 	if !ended {
 		return io.EOF
 	}
-	z.rest(false)
+	z.rest()
 	c.deflated = nil
 	c.in.rest = append(rest, c.in.rest...)
 	c.enc.Reset(output{c})

@@ -171,7 +171,7 @@ func TestCompressEnds(t *testing.T) {
 // octet must neither wake the session up for good nor end its wait.
 func TestCompressFlushes(t *testing.T) {
 	python := peer(t, "python3")
-	ts := newServer(t, func(s *Server) { s.IOTimeout = 2 * time.Second })
+	ts := newServer(t, func(s *Server) { s.IOTimeout, s.packAfter = 2*time.Second, 1 })
 	script := `
 import zlib, socket, sys, time
 s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))

@@ -175,11 +175,17 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 	if err := c.enc.Release(); err != nil {
 		return 0, err
 	}
+	limit := until
 	if c.deflated != nil {
 		if c.deflated.in.Ready() {
 			return gotInput, nil
 		}
-		c.deflated.rest(wakeable)
+		c.deflated.rest()
+		if c.deflated.in.Packable() { // it pays when the wait is long
+			if soon := time.Now().Add(orDefault(c.server.packAfter, packAfter)); soon.Before(until) {
+				limit = soon
+			}
+		}
 	}
 	if c.br != nil {
 		c.dec.Release()
@@ -192,7 +198,7 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 		c.mu.Unlock()
 		return gotWoken, nil
 	}
-	if !c.nc.Idle(until) {
+	if !c.nc.Idle(limit) {
 		c.mu.Unlock()
 		return gotShutdown, nil
 	}
@@ -224,7 +230,10 @@ func (c *conn) wait(until time.Time, wakeable bool) (waited, error) {
 		return gotShutdown, nil
 	case woken && wakeable:
 		return gotWoken, nil
-	case time.Now().Before(until): // woken by a box that we just left
+	case time.Now().Before(until): // woken by a box that we just left, or time to pack
+		if c.deflated != nil && !time.Now().Before(limit) {
+			c.deflated.in.Pack()
+		}
 		return c.wait(until, wakeable)
 	default:
 		return gotTimeout, nil
@@ -323,7 +332,7 @@ func (c *conn) close() {
 		c.br = nil
 	}
 	if c.deflated != nil {
-		c.deflated.rest(false)
+		c.deflated.rest()
 	}
 	if c.net != net.Conn(c.nc) {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(5 * time.Second))

@@ -126,7 +126,8 @@ type Server struct {
 	boxes    atomic.Uint64 // the last box.id given out
 	urlKeys  sync.Mutex    // held while a key for URLs is made
 	lists    atomic.Int64  // how often an access control list was changed
-	progress time.Duration // see progressEvery; other than that in tests alone
+	// See progressEvery and packAfter: other than those in tests alone.
+	progress, packAfter time.Duration
 
 	mu        sync.Mutex
 	accounts  map[string]*account

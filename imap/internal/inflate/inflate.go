@@ -127,9 +127,8 @@ func (d *Reader) Ended() (rest []byte, ok bool) {
 	return append(rest, d.in...), true
 }
 
-// Rest gives up what is not needed until more comes, and with pack makes the history as
-// small as can be.
-func (d *Reader) Rest(pack bool) {
+// Rest gives up what is not needed until more comes.
+func (d *Reader) Rest() {
 	if len(d.in) == 0 && d.buf != nil {
 		buffers.Put((*[atOnce]byte)(d.buf))
 		d.buf, d.in = nil, nil
@@ -140,13 +139,21 @@ func (d *Reader) Rest(pack bool) {
 	if over := len(d.hist) - window; over > 0 {
 		d.hist = append(d.hist[:0], d.hist[over:]...)
 	}
-	switch {
-	case pack && len(d.hist) >= minPacked:
-		d.packed, d.hist = packHistory(d.hist), nil
-	case cap(d.hist) > len(d.hist)+len(d.hist)/4:
+	if cap(d.hist) > len(d.hist)+len(d.hist)/4 {
 		d.hist = append(make([]byte, 0, len(d.hist)), d.hist...)
 	}
 	d.out = len(d.hist)
+}
+
+// Packable reports whether Pack makes the Reader smaller.
+func (d *Reader) Packable() bool { return d.packed == nil && len(d.hist) >= minPacked }
+
+// Pack makes the history as small as can be, until more comes. It follows Rest.
+func (d *Reader) Pack() {
+	if d.Packable() && d.out == len(d.hist) {
+		d.packed, d.hist = packHistory(d.hist), nil
+		d.out = 0
+	}
 }
 
 // need gathers n bits, at most 48, and reports whether they are there.

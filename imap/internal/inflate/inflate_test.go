@@ -70,7 +70,8 @@ func TestPartialFlush(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, string(buf[:n]))
 		require.False(t, d.Ready())
-		d.Rest(true)
+		d.Rest()
+		d.Pack()
 	}
 }
 
@@ -92,7 +93,10 @@ func TestRest(t *testing.T) {
 				require.NoError(t, err)
 				require.True(t, bytes.Equal(part, got))
 				require.False(t, d.Ready())
-				d.Rest(i%2 == 0)
+				d.Rest()
+				if i%2 == 0 {
+					d.Pack()
+				}
 				require.Nil(t, d.buf)
 				require.LessOrEqual(t, cap(d.hist), maxHist+maxMatch)
 			}
@@ -171,7 +175,10 @@ func FuzzReader(f *testing.F) {
 				break
 			}
 			if !d.Ready() {
-				d.Rest(len(slow)%64 == 0)
+				d.Rest()
+				if len(slow)%64 == 0 {
+					d.Pack()
+				}
 			}
 		}
 		require.True(t, bytes.HasPrefix(slow, got))
