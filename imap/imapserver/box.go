@@ -25,6 +25,8 @@ type box struct {
 	cur   atomic.Pointer[index]
 	dirty atomic.Bool // the store said that something happened
 
+	keyResets atomic.Uint64 // how often the key for URLs was made anew
+
 	mu        sync.Mutex // guards what makes versions; held while the store is asked
 	keywords  keywordSets
 	refreshed time.Time

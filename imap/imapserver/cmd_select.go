@@ -103,7 +103,7 @@ func (c *conn) selectMailbox(ctx context.Context, readOnly bool) reply {
 		return c.failed(err)
 	}
 	readOnly = readOnly || x.state.ReadOnly || rights&changeRights == 0
-	c.sel = &selected{box: b, name: name, view: x, readOnly: readOnly, rights: rights, synced: x.state.HighestModSeq, keywords: len(x.state.Keywords)}
+	c.sel = &selected{box: b, name: name, view: x, readOnly: readOnly, rights: rights, synced: x.state.HighestModSeq, keywords: len(x.state.Keywords), keyResets: b.keyResets.Load()}
 	c.state = selectedState
 	c.listenSelected()
 	if err := c.claimRecent(ctx); err != nil {

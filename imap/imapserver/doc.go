@@ -55,7 +55,6 @@
 //	10022 UIDBATCHES                                  yes
 //	4314  ACL, RIGHTS=                                yes, where the store keeps lists; no groups
 //	4467  URLAUTH; 5092 IMAP URLs; 5524 URLAUTH=BINARY yes, where the store keeps annotations;
-//	                                                  other sessions are not told of RESETKEY
 //	5464  METADATA                                    yes, where the store keeps annotations;
 //	                                                  another's mailbox has no private ones
 //	5466  FILTERS                                     yes, with METADATA

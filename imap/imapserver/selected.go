@@ -25,6 +25,8 @@ type selected struct {
 
 	own imap.UIDSet // messages that the session put here: NOTIFY does not fetch them
 
+	keyResets uint64 // as the client was told
+
 	contexts []*searchContext
 	touched  imap.UIDSet // messages that contexts were not told of: set by told
 }
@@ -44,6 +46,7 @@ func (c *conn) sync(ctx context.Context, mode syncMode) error {
 	if err != nil {
 		return err
 	}
+	c.tellKeyReset()
 	return c.tell(ctx, cur, mode != syncNoExpunge)
 }
 

@@ -81,6 +81,8 @@ func (c *conn) cmdResetKey(ctx context.Context) reply {
 		if _, err := c.account.urlKey(ctx, mailbox, true); err != nil {
 			return c.failed(err)
 		}
+		key := c.account.boxKey(ctx, mailbox)
+		c.didResetKey(func(b *box) bool { return b.key == key })
 		return reply{status: "OK", code: "URLMECH INTERNAL", text: "a new key"}
 	}
 	for info, err := range c.account.store.Mailboxes(ctx) {
@@ -95,7 +97,46 @@ func (c *conn) cmdResetKey(ctx context.Context) reply {
 			return c.failed(err)
 		}
 	}
+	c.didResetKey(func(*box) bool { return true })
 	return ok("all keys are removed")
+}
+
+// boxKey returns the key of a mailbox's box.
+func (a *account) boxKey(ctx context.Context, mailbox string) string {
+	mb, err := a.store.Open(ctx, mailbox)
+	if err != nil {
+		return ""
+	}
+	defer mb.Close()
+	st, err := mb.State(ctx)
+	if err != nil {
+		return ""
+	}
+	return orElse(st.ID, "name:"+mailbox)
+}
+
+// didResetKey has the sessions that selected such mailboxes told (RFC 4467, 7), but for the
+// own one, which hears it at once.
+func (c *conn) didResetKey(which func(*box) bool) {
+	c.account.mu.Lock()
+	defer c.account.mu.Unlock()
+	for _, b := range c.account.boxes {
+		if !which(b) {
+			continue
+		}
+		n := b.keyResets.Add(1)
+		if c.sel != nil && c.sel.box == b {
+			c.sel.keyResets = n
+		}
+		b.wake()
+	}
+}
+
+func (c *conn) tellKeyReset() {
+	if n := c.sel.box.keyResets.Load(); n != c.sel.keyResets {
+		c.sel.keyResets = n
+		c.enc.Raw("* OK [URLMECH INTERNAL] a new key").CRLF()
+	}
 }
 
 // describeURLMech tells, where a mailbox has a key, that there may be URLs of it (RFC 4467, 8).

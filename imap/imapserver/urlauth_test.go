@@ -145,6 +145,18 @@ S: f BAD malformed URL
 	play(t, ann, "C: a GETMETADATA (DEPTH infinity) INBOX /private\nS: a OK these are they")
 }
 
+func TestResetKeyIsTold(t *testing.T) {
+	ts := newServer(t, nil)
+	a, b := ts.session("ann"), ts.session("ann")
+	play(t, a, "C: a SELECT INBOX\nS* \\* .*\nS~ a OK .*\nC: i IDLE\nS: + idling")
+	play(t, b, "C: a SELECT INBOX\nS* \\* .*\nS~ a OK .*\nC: b RESETKEY INBOX\nS: b OK [URLMECH INTERNAL] a new key\nC: c NOOP\nS: c OK nothing done")
+	play(t, a, "S: * OK [URLMECH INTERNAL] a new key\nC: DONE\nS: i OK done")
+	play(t, b, "C: d CREATE Work\nS~ d OK .*\nC: e RESETKEY Work\nS~ e OK .*")
+	play(t, a, "C: b NOOP\nS: b OK nothing done")
+	play(t, b, "C: f RESETKEY\nS: f OK all keys are removed")
+	play(t, a, "C: c NOOP\nS: * OK [URLMECH INTERNAL] a new key\nS: c OK nothing done")
+}
+
 // TestURLFetchBinary is RFC 5524.
 func TestURLFetchBinary(t *testing.T) {
 	ts := newServer(t, nil)
