@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/mailblocks/mailblocks/imap"
@@ -133,7 +134,7 @@ func (c *conn) statusItems() (items statusItems) {
 			if item == "HIGHESTMODSEQ" {
 				highest = true
 			}
-			if len(items) < 20 {
+			if !slices.Contains(items, item) {
 				items = append(items, item)
 			}
 		default:
@@ -172,6 +173,10 @@ func (c *conn) writeStatus(ctx context.Context, name string, items statusItems) 
 	}
 	defer mb.Close()
 	st, err := mb.State(ctx)
+	if err != nil {
+		return err
+	}
+	limit, err := imap.AppendLimit(ctx, mb, c.maxMessage())
 	if err != nil {
 		return err
 	}
@@ -228,10 +233,10 @@ func (c *conn) writeStatus(ctx context.Context, name string, items statusItems) 
 		switch {
 		case item == "MAILBOXID":
 			c.enc.Raw("(").Raw(st.ID).Raw(")")
-		case item == "APPENDLIMIT" && c.maxMessage() <= 0:
+		case item == "APPENDLIMIT" && limit <= 0:
 			c.enc.Raw("NIL")
 		case item == "APPENDLIMIT":
-			c.enc.Num(uint64(c.maxMessage()))
+			c.enc.Num(uint64(limit))
 		default:
 			c.enc.Num(n)
 		}

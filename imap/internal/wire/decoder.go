@@ -319,9 +319,9 @@ func (d *Decoder) NString() (s string, ok bool) {
 func (d *Decoder) quoted() string {
 	d.pos++
 	if i := bytes.IndexAny(d.line[d.pos:], "\"\\\x00\r"); i >= 0 && d.line[d.pos+i] == '"' {
-		s := string(d.line[d.pos : d.pos+i]) // as most: nothing is to be undone
+		s := d.line[d.pos : d.pos+i] // as most: nothing is to be undone
 		d.pos += i + 1
-		return s
+		return d.inUTF8(s)
 	}
 	var b []byte
 	for d.pos < len(d.line) {
@@ -329,11 +329,7 @@ func (d *Decoder) quoted() string {
 		d.pos++
 		switch c {
 		case '"':
-			if d.UTF8 && !utf8.Valid(b) {
-				d.Fail("no UTF-8 in a string")
-				return ""
-			}
-			return string(b)
+			return d.inUTF8(b)
 		case '\\':
 			if d.pos == len(d.line) || d.line[d.pos] != '\\' && d.line[d.pos] != '"' {
 				d.Fail("only \\ and \" are quoted in a string")
@@ -349,6 +345,14 @@ func (d *Decoder) quoted() string {
 	}
 	d.Fail("a string without its end")
 	return ""
+}
+
+func (d *Decoder) inUTF8(b []byte) string {
+	if d.UTF8 && !utf8.Valid(b) {
+		d.Fail("no UTF-8 in a string")
+		return ""
+	}
+	return string(b)
 }
 
 // literalSize takes {n} or {n+} at the end of the line.
