@@ -91,7 +91,7 @@ func (s *Store) Lease(ctx context.Context, w queue.Want) ([]queue.Lease, error) 
 	}
 	leases := make([]queue.Lease, 0, len(grants))
 	for _, g := range grants {
-		m := g.Item.Payload
+		m := g.Payload
 		env := m.envelope()
 		leases = append(leases, queue.Lease{
 			Token: g.Token, Envelope: env, Size: int64(len(m.body)),
@@ -226,11 +226,14 @@ func (s *Store) alter(id uint64, f *queue.Filter, c queue.Change) (int, error) {
 		return n, s.index.Replace(id, parts, m.self)
 	}
 	items := s.index.Pick(id, f, c.Op)
-	if c.Op == queue.OpKick && len(items) > 0 {
-		m := items[0].Payload
+	for _, it := range items {
+		m := it.Payload
 		m.mu.Lock()
-		for _, it := range items {
+		switch c.Op {
+		case queue.OpKick:
 			sched.Kick(m.env, it.Route(), time.Now())
+		case queue.OpRemove:
+			sched.Abandon(m.env, it.Route())
 		}
 		m.mu.Unlock()
 	}

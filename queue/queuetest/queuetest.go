@@ -58,6 +58,8 @@ func Test(t *testing.T, fresh func(t *testing.T) func() (queue.Store, error), o 
 		{"Reopen", testReopen},
 		{"Twice", testTwice},
 		{"History", testHistory},
+		{"Model", testModel},
+		{"Workers", testWorkers},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := &env{T: t, Options: o, open: fresh(t), ctx: t.Context()}

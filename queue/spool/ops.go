@@ -160,7 +160,7 @@ func (s *Store) Lease(ctx context.Context, w queue.Want) ([]queue.Lease, error) 
 	}
 	leases := make([]queue.Lease, 0, len(grants))
 	for _, g := range grants {
-		m, err := s.assemble(g.Item.ID(), g.Item.Payload)
+		m, err := s.assemble(g.ID, g.Payload)
 		if err != nil {
 			if err := s.index.Err(); err != nil {
 				return nil, err

@@ -13,7 +13,8 @@ import (
 
 // A Grant is an item that Lease gave out.
 type Grant[P any] struct {
-	Item      *Item[P]
+	ID        uint64
+	Payload   P // as it was then: a short lease may have ended before the caller looks
 	Token     queue.Token
 	Until     time.Time
 	RouteDown bool
@@ -105,7 +106,8 @@ func (x *Index[P]) grant(it *Item[P], w queue.Want, now time.Time, down bool) Gr
 	heap.Push(&x.ends, l)
 	it.place = leased
 	return Grant[P]{
-		Item:      it,
+		ID:        it.id,
+		Payload:   it.Payload,
 		Token:     queue.Token{ID: FormatID(it.id), Route: it.route.name, Fence: l.fence},
 		Until:     time.Unix(0, l.until),
 		RouteDown: down,
