@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/imap/internal/wire"
 )
 
 // A command is on its way from when it is written until its tagged response comes, also when
@@ -106,6 +107,13 @@ func (c *Client) start(ctx context.Context, cmd *command, args func(w *writer)) 
 	}
 	w := &writer{c: c, ctx: ctx, cmd: cmd}
 	err := c.write(w, args)
+	if err != nil && !c.out.begun {
+		// Nobody will know of it.
+		c.enc = wire.NewEncoder(c.out)
+		c.withdraw(cmd, err)
+		cmd.release()
+		return fmt.Errorf("imapclient: %s: %w", cmd.name, err)
+	}
 	cmd.release()
 	if err != nil {
 		// It fails as a whole, also when the server has answered meanwhile: what it made
@@ -118,12 +126,12 @@ func (c *Client) start(ctx context.Context, cmd *command, args func(w *writer)) 
 
 // write sends the command as args has it.
 func (c *Client) write(w *writer, args func(w *writer)) error {
-	c.out.ctx = w.ctx
+	c.out.ctx, c.out.begun = w.ctx, false
 	cut := make(chan struct{})
 	conn := c.out.conn()
 	stop := context.AfterFunc(w.ctx, func() {
 		defer close(cut)
-		_ = conn.SetWriteDeadline(time.Unix(1, 0))
+		_ = conn.SetWriteDeadline(time.Now().Add(writeGrace))
 	})
 	w.raw(w.cmd.tag).sp().raw(w.cmd.name)
 	if args != nil {
@@ -140,6 +148,20 @@ func (c *Client) write(w *writer, args func(w *writer)) error {
 		}
 	}
 	return w.err
+}
+
+// withdraw takes back a command of which nothing was sent.
+func (c *Client) withdraw(cmd *command, err error) {
+	c.mu.Lock()
+	i := slices.Index(c.pending, cmd)
+	if i >= 0 {
+		c.pending = slices.Concat(c.pending[:i], c.pending[i+1:])
+		c.settle()
+	}
+	c.mu.Unlock()
+	if i >= 0 {
+		cmd.end(nil, err)
+	}
 }
 
 // acquire waits until cmd may be written and enters it among the commands on their way.
@@ -335,6 +357,9 @@ func (w *writer) literal(r io.Reader, size int64, binary bool) *writer {
 	}
 	block := make([]byte, min(size, 32<<10))
 	for size > 0 && w.err == nil {
+		if w.err = context.Cause(w.ctx); w.err != nil {
+			break
+		}
 		n, err := io.ReadFull(r, block[:min(size, int64(len(block)))])
 		w.c.enc.Bytes(block[:n])
 		if size -= int64(n); err != nil {
@@ -372,10 +397,15 @@ func (w *writer) challenge() (text string, ok bool) {
 	return "", false
 }
 
+// writeGrace is what a write has to end in when its context has ended: a command of one line
+// goes out in no time, and the connection need not be lost for it.
+const writeGrace = time.Second
+
 // outgoing is what the encoder writes to: the connection as it is now.
 type outgoing struct {
-	c   *Client
-	ctx context.Context // of the command that is written
+	c     *Client
+	ctx   context.Context // of the command that is written
+	begun bool            // something of it was
 }
 
 type deadliner interface {
@@ -391,10 +421,14 @@ func (o *outgoing) conn() deadliner {
 
 // Write implements io.Writer. Each write has its time.
 func (o *outgoing) Write(p []byte) (int, error) {
+	if err := context.Cause(o.ctx); err != nil && !o.begun {
+		return 0, err
+	}
+	o.begun = true
 	conn := o.conn()
 	_ = conn.SetWriteDeadline(time.Now().Add(o.c.opt.timeout()))
-	if err := context.Cause(o.ctx); err != nil {
-		return 0, err
+	if o.ctx.Err() != nil {
+		_ = conn.SetWriteDeadline(time.Now().Add(writeGrace))
 	}
 	if o.c.flate != nil {
 		return o.c.flate.write(conn, p)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mailblocks/mailblocks/imap"
 )
@@ -13,6 +14,7 @@ import (
 var upgradeTests = map[string]func(*fixture){
 	"Quota":                 testQuota,
 	"QuotaHolds":            testQuotaHolds,
+	"QuotaConcurrent":       testQuotaConcurrent,
 	"Annotations":           testAnnotations,
 	"AnnotationsFollow":     testAnnotationsFollow,
 	"AnnotationLimits":      testAnnotationLimits,
@@ -123,6 +125,31 @@ func testQuotaHolds(f *fixture) {
 	f.must("a move needs no room", err)
 	f.must("expunge", f.box(f.store, "box").Expunge(f.ctx, imap.AllUIDs, false))
 	f.must("append where room was made", add(inbox, "d\r\n"))
+}
+
+func testQuotaConcurrent(f *fixture) {
+	const limit = 20
+	f.limit(imap.Quota{Resource: imap.QuotaMessages, Limit: limit})
+	var stored atomic.Int64
+	f.inEach(4, func(_ int, s imap.Store) error {
+		mb, err := s.Open(f.ctx, imap.Inbox)
+		if err != nil {
+			return err
+		}
+		defer mb.Close()
+		for range 10 {
+			_, err := mb.Append(f.ctx, []imap.NewMessage{{Body: strings.NewReader(mail("x"))}})
+			if err == nil {
+				stored.Add(1)
+			} else if !errors.Is(err, imap.ErrOverQuota) {
+				return err
+			}
+		}
+		return nil
+	})
+	n := f.state(f.inbox()).Messages
+	f.rule(int64(n) == stored.Load() && n <= limit, "a limit holds also when several append at once", "%d messages, %d were acknowledged, the limit is %d", n, stored.Load(), limit)
+	f.rule(f.quota(f.open())[imap.QuotaMessages].Usage == int64(n), "Quota counts messages of all mailboxes", "%+v, but there are %d", f.quota(f.store), n)
 }
 
 func (f *fixture) annotations(s imap.Store, mailbox string) map[string]string {
