@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailblocks/mailblocks/dnsauth/resolver"
@@ -53,6 +54,7 @@ type TLSReporter struct {
 	Logger *slog.Logger // nil means slog.Default()
 
 	results tlsrpt.Collector
+	unsaved atomic.Bool     // something has changed since save
 	unsent  []*unsentReport // Run's
 }
 
@@ -66,7 +68,10 @@ type unsentReport struct {
 }
 
 // Note takes a result; it is for Transport.TLSResult. It may be called before Run, and at any time.
-func (r *TLSReporter) Note(at time.Time, s tlsrpt.Session) { r.results.Add(at, s) }
+func (r *TLSReporter) Note(at time.Time, s tlsrpt.Session) {
+	r.results.Add(at, s)
+	r.unsaved.Store(true)
+}
 
 func (r *TLSReporter) log() *slog.Logger {
 	if r.Logger == nil {
@@ -114,6 +119,7 @@ func (r *TLSReporter) Run(ctx context.Context) error {
 
 // Close makes the reports of a UTC day, for Deliver. Run does this; a program with a schedule of its own may.
 func (r *TLSReporter) Close(day, now time.Time) {
+	r.unsaved.Store(true)
 	for domain, results := range r.results.Take(day) {
 		_, submitter := smtp.SplitAddress(r.Contact)
 		sum := sha256.Sum256([]byte(domain + "\x00" + day.Format(time.DateOnly) + "\x00" + r.Contact))
@@ -132,6 +138,7 @@ func (r *TLSReporter) Deliver(ctx context.Context, now time.Time) {
 		if ctx.Err() != nil || now.Before(u.Next) {
 			return false
 		}
+		r.unsaved.Store(true)
 		err := r.deliver(ctx, u, now)
 		if err == nil || errors.Is(err, tlsrpt.ErrNoRecord) || errors.Is(err, tlsrpt.ErrRecord) {
 			return true
@@ -253,10 +260,15 @@ func (r *TLSReporter) load() error {
 }
 
 // save writes the reports first: what a crash leaves twice has the same Report-ID.
-func (r *TLSReporter) save() error {
-	if r.Dir == "" {
+func (r *TLSReporter) save() (err error) {
+	if r.Dir == "" || !r.unsaved.Swap(false) {
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			r.unsaved.Store(true)
+		}
+	}()
 	b, err := json.Marshal(r.unsent)
 	if err != nil {
 		return err

@@ -45,6 +45,10 @@ func (p *poster) RoundTrip(r *http.Request) (*http.Response, error) {
 // TestTLSReporter goes through two days with a restart in the first: what was counted before it is reported, by mail or HTTPS, once.
 func TestTLSReporter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		pass := func(d time.Duration) {
+			<-time.After(d)
+			synctest.Wait()
+		}
 		dir := t.TempDir()
 		store := memstore.New()
 		defer store.Close()
@@ -79,9 +83,9 @@ func TestTLSReporter(t *testing.T) {
 		stop()
 		r, stop = start()
 		note(r, "mail.test", &tlsrpt.Failure{Type: tlsrpt.StartTLSNotSupported, MXHost: "mx.mail.test"})
-		<-time.After(23 * time.Hour)
+		pass(23 * time.Hour)
 		assert.Empty(t, queued(t, store), "the day is not over")
-		<-time.After(3 * time.Hour)
+		pass(3 * time.Hour)
 		entries := queued(t, store)
 		require.Len(t, entries, 1)
 		e := entries[0].Envelope
@@ -107,11 +111,11 @@ func TestTLSReporter(t *testing.T) {
 		stop()
 		web.status = 201
 		_, stop = start()
-		<-time.After(12 * time.Hour)
+		pass(12 * time.Hour)
 		assert.Len(t, web.got, tries+1, "and after a restart, until it is taken")
 		assert.Equal(t, "POST https://web.test/report application/tlsrpt+gzip", web.got[tries])
 		assert.Equal(t, tlsrpt.Summary{Successful: 1, Failed: 1}, web.report.Policies[0].Summary)
-		<-time.After(48 * time.Hour)
+		pass(48 * time.Hour)
 		assert.Len(t, web.got, tries+1)
 		assert.Len(t, queued(t, store), 1, "there is nothing new to tell")
 		stop()
