@@ -161,7 +161,10 @@ func (c *Client) QuotaRoots(ctx context.Context, mailbox string) ([]*Quota, erro
 		return false
 	}}
 	_, err := c.run(ctx, cmd, func(w *writer) { w.sp().mailbox(mailbox) })
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // SetQuota sets the limits of a quota root (RFC 9208, 4.1.3). Resources that are not named

@@ -72,13 +72,14 @@ func (o *ListOptions) selection() (words []string) {
 func (c *Client) List(ctx context.Context, opts *ListOptions, patterns ...string) iter.Seq2[*Listing, error] {
 	return func(yield func(*Listing, error) bool) {
 		list, err := c.list(ctx, opts, patterns)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
 		for _, l := range list {
 			if !yield(l, nil) {
 				return
 			}
-		}
-		if err != nil {
-			yield(nil, err)
 		}
 	}
 }
@@ -157,7 +158,10 @@ func (c *Client) list(ctx context.Context, opts *ListOptions, patterns []string)
 			opts.writeReturn(w, extended)
 		}
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 func (o *ListOptions) writeReturn(w *writer, extended bool) {
@@ -199,7 +203,10 @@ func (c *Client) Lsub(ctx context.Context, reference, pattern string) ([]*Listin
 		return ok
 	}}
 	_, err := c.run(ctx, cmd, func(w *writer) { w.sp().mailbox(reference).sp().pattern(pattern) })
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 func takeListing(c *Client, d *wire.Decoder) *Listing {

@@ -70,7 +70,10 @@ func (c *Client) Metadata(ctx context.Context, mailbox string, opts *MetadataOpt
 		}
 		w.sp().mailbox(mailbox).sp().astrings(entries)
 	})
-	return got, err
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 // SetMetadata sets annotations of a mailbox, or of the server when the mailbox is empty. A
@@ -189,7 +192,10 @@ func (c *Client) URLFetch(ctx context.Context, urls ...string) (map[string]strin
 			w.sp().str(u)
 		}
 	})
-	return got, err
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 func takeURLFetch(d *wire.Decoder) urlFetched {

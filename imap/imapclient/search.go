@@ -174,7 +174,6 @@ func search[T ~uint32](ctx context.Context, c *Client, cmd *command, q Criteria,
 	}
 	res.Update = opts.Update
 	_, err = c.run(ctx, cmd, func(w *writer) {
-		res.Tag = cmd.tag
 		if extended {
 			w.raw(" RETURN (" + strings.Join(opts.words(), " ") + ")")
 		}
@@ -188,8 +187,12 @@ func search[T ~uint32](ctx context.Context, c *Client, cmd *command, q Criteria,
 		}
 		q.write(w)
 	})
-	if err = errors.Join(err, bad); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, err // and the rest of the answer is nobody's
+	}
+	res.Tag = cmd.tag
+	if bad != nil {
+		return nil, bad
 	}
 	return res, nil
 }
@@ -488,8 +491,11 @@ func (c *Client) SearchMailboxes(ctx context.Context, in []Source, q Criteria, o
 		}
 		q.write(w)
 	})
-	if err = errors.Join(err, bad); err != nil {
+	if err != nil {
 		return nil, err
+	}
+	if bad != nil {
+		return nil, bad
 	}
 	return list, nil
 }

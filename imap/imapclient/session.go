@@ -167,7 +167,10 @@ func (c *Client) Enable(ctx context.Context, capabilities ...string) ([]string, 
 			w.sp().raw(name)
 		}
 	})
-	return got, err
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 // ID tells the server who the client is and returns what it tells of itself (RFC 2971). Field
@@ -191,7 +194,10 @@ func (c *Client) ID(ctx context.Context, id map[string]string) (map[string]strin
 		}
 		w.sp().list(slices.Sorted(maps.Keys(id)), func(name string) { w.str(name).sp().str(id[name]) })
 	})
-	return got, err
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 // Noop does nothing: it shows whether the server is still there, and has it tell what changed.
