@@ -39,7 +39,7 @@ func TestAuthor(t *testing.T) {
 		`"PayPal Service" <a@pay-secure.example>`:        {"brand"},
 		`"PayPal" <service@mail.paypal.com>`:             nil,
 		`"PаyPаl" <a@pay-secure.example>`:                {"brand", "mixed-script"}, // two letters are Cyrillic
-		`"Pay​Pal" <a@pay-secure.example>`:               {"brand", "invisible"},
+		"\"Pay\u200bPal\" <a@pay-secure.example>":        {"brand", "invisible"},
 		`"𝐏𝐚𝐲𝐏𝐚𝐥" <a@pay-secure.example>`:                {"brand", "styled-letters"},
 		`"Иван Петров" <ivan@example.org>`:               nil,
 		`"Repaypaler" <a@example.org>`:                   nil,
