@@ -236,17 +236,21 @@ func TestFetchCutOff(t *testing.T) {
 	assert.Equal(t, 2, n)
 }
 
-// A message that can not be appended in full closes the connection: the server waits for more.
+// A message of which a part was sent closes the connection: the server waits for the rest.
 func TestAppendFails(t *testing.T) {
-	c := play(t, "LITERAL+", nil, "")
 	broken := errors.New("disk on fire")
-	_, err := c.Append(t.Context(), "x", AppendMessage{Body: io.MultiReader(strings.NewReader("abc"), failing{broken}), Size: 10})
+	c := play(t, "LITERAL+", nil, "C: T APPEND x {50000+}\nC! 32768")
+	_, err := c.Append(t.Context(), "x", AppendMessage{Body: io.MultiReader(strings.NewReader(strings.Repeat("x", 40000)), failing{broken}), Size: 50000})
 	assert.ErrorIs(t, err, broken)
 	assert.ErrorIs(t, err, ErrClosed)
-	c = play(t, "LITERAL+", nil, "")
-	_, err = c.Append(t.Context(), "x", AppendMessage{Body: failing{broken}}) // to be measured first
+	// One of which nothing was sent was never there.
+	c = play(t, "LITERAL+", nil, "C: m2 NOOP\nS: m2 OK done")
+	_, err = c.Append(t.Context(), "x", AppendMessage{Body: io.MultiReader(strings.NewReader("abc"), failing{broken}), Size: 10})
 	assert.ErrorIs(t, err, broken)
 	assert.NotErrorIs(t, err, ErrClosed)
+	_, err = c.Append(t.Context(), "x", AppendMessage{Body: failing{broken}}) // to be measured first
+	assert.ErrorIs(t, err, broken)
+	require.NoError(t, c.Noop(t.Context()))
 }
 
 type failing struct{ err error }
