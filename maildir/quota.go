@@ -28,8 +28,10 @@ import (
 // removed mail without saying so.
 //
 // We append the line before the messages come in, and look at the sum after that: of two who
-// fill the last room at once, at most one gets it. A crash between leaves a line too many, until
-// the file is made anew.
+// fill the last room at once, at most one gets it. While they wait to come in they stand in tmp/,
+// and are counted there when the file is made anew; one that comes in at that very moment may be
+// counted twice. That, and the line too many that a crash between leaves, is put right when the
+// file is next made anew.
 const maildirSizeFile = "maildirsize"
 
 const (
@@ -47,6 +49,8 @@ type QuotaLimits struct {
 type usage struct{ octets, messages int64 }
 
 func (u usage) minus() usage { return usage{-u.octets, -u.messages} }
+
+func (u usage) plus(v usage) usage { return usage{u.octets + v.octets, u.messages + v.messages} }
 
 // fits reports whether u is within the limits.
 func (l QuotaLimits) fits(u usage) bool {
@@ -134,40 +138,29 @@ func parseSizeFile(text string) (s sizeFile, ok bool) {
 	return s, s.lines > 0
 }
 
-// add notes that messages come or, with negative numbers, have gone. When they may not come
-// because there is no room, nothing is noted and ErrOverQuota returned. A tree without limits
-// has no notes.
+// add notes that messages come, which are staged in tmp/, or with negative numbers that they
+// have gone. When they may not come because there is no room, nothing is noted and ErrOverQuota
+// returned. A tree without limits has no notes.
 func (q quota) add(ctx context.Context, delta usage, forced bool) error {
 	s, err := q.read()
 	if err != nil || s.limits == (QuotaLimits{}) || delta == (usage{}) {
 		return err
 	}
-	if !s.sound {
-		if s, err = q.recount(ctx, s.limits); err != nil {
+	if s.sound {
+		if !forced && s.lines == 1 && s.age <= maildirSizeAge && !s.limits.fits(s.used.plus(delta)) {
+			return imap.ErrOverQuota
+		}
+		if err := q.note(delta); err != nil {
+			return err
+		}
+		if s, err = q.read(); err != nil || forced || s.limits.fits(s.used) {
 			return err
 		}
 	}
-	if err := q.note(delta); err != nil {
-		return err
-	}
 	if forced {
-		return nil
+		delta = usage{}
 	}
-	if s, err = q.read(); err == nil && !s.limits.fits(s.used) {
-		err = imap.ErrOverQuota
-		if nerr := q.note(delta.minus()); nerr != nil {
-			return nerr
-		}
-		if s.lines > 2 || s.age > maildirSizeAge {
-			if s, err = q.recount(ctx, s.limits); err != nil {
-				return err
-			}
-			if !s.limits.fits(usage{s.used.octets + delta.octets, s.used.messages + delta.messages}) {
-				return imap.ErrOverQuota
-			}
-			return q.note(delta)
-		}
-	}
+	_, err = q.recount(ctx, s.limits, delta)
 	return err
 }
 
@@ -186,13 +179,15 @@ func (q quota) note(u usage) error {
 	return err
 }
 
-// recount makes the file anew.
-func (q quota) recount(ctx context.Context, limits QuotaLimits) (s sizeFile, err error) {
+// recount makes the file anew. When there is no room for what is staged, it is left out, and
+// ErrOverQuota returned.
+func (q quota) recount(ctx context.Context, limits QuotaLimits, staged usage) (s sizeFile, err error) {
 	lock, err := lockFile(ctx, q.path())
 	if err != nil {
 		return s, err
 	}
 	defer lock.Unlock()
+	over := error(nil)
 	for range 3 {
 		before, err := q.moved()
 		if err != nil {
@@ -201,6 +196,9 @@ func (q quota) recount(ctx context.Context, limits QuotaLimits) (s sizeFile, err
 		used, err := q.count(ctx, before)
 		if err != nil {
 			return s, err
+		}
+		if over = nil; staged != (usage{}) && !limits.fits(used) {
+			used, over = used.plus(staged.minus()), imap.ErrOverQuota
 		}
 		s = sizeFile{limits: limits, used: used, lines: 1, sound: true}
 		b := fmt.Appendf(nil, "%dS,%dC\n%d %d\n", limits.Octets, limits.Messages, used.octets, used.messages)
@@ -213,7 +211,7 @@ func (q quota) recount(ctx context.Context, limits QuotaLimits) (s sizeFile, err
 			break
 		}
 	}
-	return s, nil
+	return s, over
 }
 
 // moved returns when each folder of messages was last changed.
@@ -248,8 +246,23 @@ func same(a, b map[string]time.Time) bool {
 	return true
 }
 
-// count counts the messages in folders.
+// count counts the messages in folders, and those on their way: these first, so that one that
+// comes in meanwhile counts twice rather than not at all.
 func (q quota) count(ctx context.Context, dirs map[string]time.Time) (u usage, err error) {
+	oldest := time.Now().Add(-maildirSizeAge).Unix() // by the clock that names are made with
+	for dir := range dirs {
+		if filepath.Base(dir) != "cur" {
+			continue
+		}
+		tmp := filepath.Join(filepath.Dir(dir), "tmp")
+		for file, err := range readDir(tmp) {
+			if sec, _ := deliveryTime(file); err == nil && sec > oldest {
+				if info, err := os.Stat(filepath.Join(tmp, file)); err == nil {
+					u = u.plus(usage{info.Size(), 1})
+				}
+			}
+		}
+	}
 	for dir := range dirs {
 		for file, err := range readDir(dir) {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -266,8 +279,7 @@ func (q quota) count(ctx context.Context, dirs map[string]time.Time) (u usage, e
 				}
 				size = info.Size()
 			}
-			u.octets += size
-			u.messages++
+			u = u.plus(usage{size, 1})
 		}
 		if ctx.Err() != nil {
 			return u, ctx.Err()
@@ -318,7 +330,7 @@ func (s *Store) Quota(ctx context.Context, root string) ([]imap.Quota, error) {
 	}
 	size, err := s.quota().read()
 	if err == nil && !size.sound && size.limits != (QuotaLimits{}) {
-		size, err = s.quota().recount(ctx, size.limits)
+		size, err = s.quota().recount(ctx, size.limits, usage{})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("maildir: quota of %s: %w", s.root, err)
@@ -350,7 +362,7 @@ func (s *Store) SetQuota(ctx context.Context, root string, limits []imap.Quota) 
 			return fmt.Errorf("maildir: limit of %s: %w", q.Resource, imap.ErrLimit)
 		}
 	}
-	if _, err := s.quota().recount(ctx, l); err != nil {
+	if _, err := s.quota().recount(ctx, l, usage{}); err != nil {
 		return fmt.Errorf("maildir: quota of %s: %w", s.root, err)
 	}
 	return nil

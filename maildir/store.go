@@ -325,7 +325,7 @@ func (s *Store) delete(ctx context.Context, name string) error {
 	}
 	size, err := s.quota().read()
 	if err == nil && size.limits != (QuotaLimits{}) {
-		_, err = s.quota().recount(ctx, size.limits)
+		_, err = s.quota().recount(ctx, size.limits, usage{})
 	}
 	if err != nil { // the mailbox has gone all the same
 		s.opts.logger().Warn("maildirsize not written", slog.String("dir", s.root), slog.Any("err", err))
