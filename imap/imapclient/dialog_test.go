@@ -567,14 +567,17 @@ func waitFor(c *Client, n int) {
 func TestContext(t *testing.T) {
 	c := play(t, "", nil, `
 		C: m1 NOOP
+		mark
 		C: m2 UID FETCH 1 (UID BODY.PEEK[])
+		mark
+		C: m3 NOOP
 		S: m1 OK late
 		S: * 1 FETCH (UID 1 BODY[] {5}
 		S: 12345)
 		S: m2 OK late
-		C: m3 NOOP
 		S: m3 OK done
 		C: m4 APPEND x {10}
+		mark
 	`)
 	for i := range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -588,7 +591,7 @@ func TestContext(t *testing.T) {
 				done <- err
 			}
 		}()
-		waitFor(c, i+1)
+		<-marks
 		cancel()
 		assert.ErrorIs(t, <-done, context.Canceled)
 	}
@@ -601,7 +604,7 @@ func TestContext(t *testing.T) {
 		_, err := c.Append(ctx, "x", AppendMessage{Body: strings.NewReader("0123456789")})
 		done <- err
 	}()
-	waitFor(c, 4)
+	<-marks
 	cancel()
 	err := <-done
 	assert.ErrorIs(t, err, context.Canceled)

@@ -50,7 +50,7 @@
 //	7888  LITERAL+, LITERAL-                          yes
 //	7889  APPENDLIMIT                                 yes: StatusAppendLimit
 //	8314  implicit TLS                                yes: DialTLS
-//	8437  UNAUTHENTICATE                              yes, but not of a compressed connection
+//	8437  UNAUTHENTICATE                              yes
 //	8438  STATUS=SIZE                                 yes
 //	8440  LIST-MYRIGHTS                               yes
 //	8474  OBJECTID                                    yes
@@ -60,6 +60,8 @@
 //	9208  QUOTA, QUOTASET                             yes
 //	9394  PARTIAL                                     yes
 //	9585  INPROGRESS                                  yes: to Handler.Status
-//	9586  UIDONLY                                     partly: its responses are understood
+//	9586  UIDONLY                                     yes
 //	9590  LIST-METADATA                               yes
+//	9738  MESSAGELIMIT                                no: a limit that is met is an *Error
+//	10022 UIDBATCHES                                  yes
 package imapclient

@@ -111,6 +111,30 @@ func TestExtensions(t *testing.T) {
 		require.NoError(t, err)
 		assert.NotEmpty(t, active.Active)
 	})
+	t.Run("UIDBATCHES", func(t *testing.T) {
+		has(t, "UIDBATCHES")
+		b, err := c.UIDBatches(ctx, 1000, 0, 0)
+		require.NoError(t, err)
+		assert.Equal(t, []imap.Range[imap.UID]{{First: 1, Last: 5}}, b)
+		_, err = c.UIDBatches(ctx, 1, 1, 2)
+		var refused *Error
+		require.ErrorAs(t, err, &refused)
+		assert.Equal(t, "TOOFEW", refused.Code)
+	})
+	t.Run("UNAUTHENTICATE", func(t *testing.T) {
+		has(t, "UNAUTHENTICATE")
+		d := connect(t, addr, opt)
+		for _, user := range []string{"ben", "ann"} {
+			require.NoError(t, d.Compress(ctx))
+			require.NoError(t, d.Noop(ctx))
+			require.NoError(t, d.Unauthenticate(ctx))
+			assert.False(t, d.Compressed())
+			require.NoError(t, d.Login(ctx, user, "secret"))
+		}
+		s, err := d.Select(ctx, "INBOX", nil)
+		require.NoError(t, err)
+		assert.EqualValues(t, 5, s.Messages)
+	})
 	t.Run("THREAD=REFS", func(t *testing.T) {
 		has(t, "THREAD=REFS")
 		roots, err := c.ThreadSeqs(ctx, ThreadRefs, Criteria{})

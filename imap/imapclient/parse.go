@@ -50,6 +50,7 @@ var parsers = map[string]func(*Client, *wire.Decoder) any{
 	"MYRIGHTS":   func(c *Client, d *wire.Decoder) any { return takeMyRights(c, d) },
 	"METADATA":   func(c *Client, d *wire.Decoder) any { return takeMetadata(c, d) },
 	"GENURLAUTH": func(_ *Client, d *wire.Decoder) any { return genURLs(takeTexts(d)) },
+	"UIDBATCHES": takeUIDBatches,
 	"URLFETCH":   func(_ *Client, d *wire.Decoder) any { return takeURLFetch(d) },
 }
 

@@ -32,6 +32,7 @@ import (
 //	S! text      sends text in Go's escapes, without a line end
 //	C: text      wants that line
 //	C! 5         wants so many octets, whatever they are
+//	mark         waits for the test to take from marks
 //	TLS          begins TLS
 //	close        closes the connection
 //
@@ -40,6 +41,8 @@ type peer struct {
 	conn net.Conn
 	done chan error
 }
+
+var marks = make(chan struct{})
 
 var testCert, testPool, testCertErr = testcert.New("peer.test")
 
@@ -114,6 +117,8 @@ func (p *peer) play(script string) error {
 			if _, err := io.CopyN(io.Discard, r, int64(n)); err != nil {
 				return fail("%v", err)
 			}
+		case "mark":
+			marks <- struct{}{}
 		case "TLS":
 			c := tls.Server(p.conn, &tls.Config{Certificates: []tls.Certificate{testCert}})
 			if err := c.Handshake(); err != nil {

@@ -499,3 +499,34 @@ func (c *Client) SearchMailboxes(ctx context.Context, in []Source, q Criteria, o
 	}
 	return list, nil
 }
+
+// UIDBatches splits the mailbox that is selected into ranges of about size messages each, the
+// newest first (RFC 10022), for commands that each work on one. First and last choose some,
+// counted from 1; zero means all. A server may refuse small sizes with TOOFEW.
+func (c *Client) UIDBatches(ctx context.Context, size, first, last uint32) ([]imap.Range[imap.UID], error) {
+	if err := c.need(ctx, "UIDBATCHES"); err != nil {
+		return nil, err
+	}
+	b, err := one[uidBatches](ctx, c, &command{name: "UIDBATCHES"}, func(w *writer) {
+		w.sp().num(uint64(size))
+		if first > 0 || last > 0 {
+			w.sp().num(uint64(first)).raw(":").num(uint64(last))
+		}
+	})
+	return b, err
+}
+
+// uidBatches is a UIDBATCHES response.
+type uidBatches []imap.Range[imap.UID]
+
+func takeUIDBatches(_ *Client, d *wire.Decoder) any {
+	b := uidBatches{}
+	d.SP()
+	skipValue(d) // the tag
+	if d.Accept(' ') && !d.AtEnd() {
+		for _, r := range d.Set() {
+			b = append(b, imap.Range[imap.UID]{First: imap.UID(min(r.First, r.Last)), Last: imap.UID(max(r.First, r.Last))})
+		}
+	}
+	return b
+}

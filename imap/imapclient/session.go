@@ -2,9 +2,11 @@ package imapclient
 
 import (
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -115,14 +117,11 @@ func next(mech sasl.Client, challenge string) ([]byte, error) {
 	return mech.Next(b)
 }
 
-// Unauthenticate ends the login but not the connection (RFC 8437), for another login. It is
-// not possible while the connection is compressed.
+// Unauthenticate ends the login but not the connection (RFC 8437), for another login. It ends
+// compression, too; a server that refuses it then loses the connection.
 func (c *Client) Unauthenticate(ctx context.Context) error {
 	if err := c.need(ctx, "UNAUTHENTICATE"); err != nil {
 		return err
-	}
-	if c.Compressed() {
-		return fmt.Errorf("%w: UNAUTHENTICATE of a compressed connection", ErrArgument)
 	}
 	cmd := &command{name: "UNAUTHENTICATE", alone: true, renews: true, success: func() {
 		c.deselect()
@@ -131,8 +130,39 @@ func (c *Client) Unauthenticate(ctx context.Context) error {
 		c.enabled = make(map[string]bool)
 		c.mu.Unlock()
 	}}
-	_, err := c.run(ctx, cmd, nil)
+	cmd.upgrade = c.inflated
+	deflated := false
+	_, err := c.run(ctx, cmd, func(w *writer) {
+		if deflated = c.flate != nil; deflated {
+			w.raw("\r\n").flush()
+			if w.err == nil {
+				w.err = c.flate.end(c.out.conn())
+			}
+			w.over = true
+		}
+	})
+	var refused *Error
+	if deflated && errors.As(err, &refused) {
+		c.fail(err)
+	}
 	return err
+}
+
+// inflated ends the server's compressed stream, where it says so.
+func (c *Client) inflated() error {
+	if c.flate == nil {
+		return nil
+	}
+	_, err := c.br.Peek(1)
+	rest, ended := c.flate.in.Ended()
+	if err != io.EOF || !ended {
+		return fmt.Errorf("%w: the compressed stream goes on: %w", ErrProtocol, cmp.Or(err, io.ErrNoProgress))
+	}
+	c.reads(io.MultiReader(bytes.NewReader(rest), c.flate.behind))
+	c.mu.Lock()
+	c.flate = nil
+	c.mu.Unlock()
+	return nil
 }
 
 // Enable enables extensions (RFC 5161) and returns those that the server enabled by that.
@@ -341,20 +371,33 @@ func (c *Client) Compress(ctx context.Context) error {
 		if f.w, err = flate.NewWriter(&f.buf, flate.DefaultCompression); err != nil {
 			return err
 		}
+		f.behind, f.in = c.br, inflate.NewReader(c.br) // with what of it has come already
 		c.mu.Lock()
 		c.flate = f
 		c.mu.Unlock()
-		c.reads(inflate.NewReader(c.br)) // with what of it has come already
+		c.reads(f.in)
 		return nil
 	}
 	_, err := c.run(ctx, cmd, func(w *writer) { w.raw(" DEFLATE") })
 	return err
 }
 
-// A deflater compresses what is sent.
+// A deflater compresses what is sent. Of what comes it knows where that begins.
 type deflater struct {
-	w   *flate.Writer
-	buf bytes.Buffer
+	w      *flate.Writer
+	buf    bytes.Buffer
+	in     *inflate.Reader
+	behind io.Reader // of in
+}
+
+// end ends the stream.
+func (f *deflater) end(to io.Writer) error {
+	f.buf.Reset()
+	if err := f.w.Close(); err != nil {
+		return err
+	}
+	_, err := to.Write(f.buf.Bytes())
+	return err
 }
 
 // write sends p so that the server can read all of it.
