@@ -102,6 +102,9 @@ func statusCode(k queue.ReportKind, rcpt *queue.Recipient) string {
 		return "2.0.0"
 	}
 	if validStatus(o.Enhanced) && o.Enhanced[0] != '2' {
+		if k == queue.ReportDelay { // while there is hope it is not permanent, whatever a host said when it refused to talk
+			return "4" + o.Enhanced[1:]
+		}
 		return o.Enhanced
 	}
 	switch {
