@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -307,8 +308,10 @@ func (c *conn) announce(ctx context.Context, between bool) error {
 		if n.spec.delayed {
 			mode = syncNoExpunge
 		}
-		if err := c.sync(ctx, mode); err != nil {
+		if err := c.sync(ctx, mode); errors.Is(err, errLost) || c.enc.Err() != nil {
 			return err
+		} else if err != nil { // the client hears of it later
+			c.log.LogAttrs(ctx, slog.LevelWarn, "looking for changes failed", slog.Any("err", err))
 		}
 	}
 	if n.told == nil {

@@ -38,8 +38,7 @@ type hub struct {
 	wakeMu   sync.Mutex
 	sessions map[*conn]*notifySpec
 	news     map[*conn]metadataNews
-	stop     context.CancelFunc // of the goroutines, while there are sessions
-	ctx      context.Context    // what stop ends
+	stop     context.CancelFunc // of watchNames and poll, while there are sessions
 }
 
 // A board is one state of all mailboxes. It is never written to.
@@ -76,9 +75,10 @@ func (h *hub) join(ctx context.Context, c *conn, spec *notifySpec) (*board, erro
 	first := len(h.sessions) == 0
 	h.sessions[c] = spec
 	if first {
-		h.ctx, h.stop = context.WithCancel(context.Background())
-		go h.watchNames(h.ctx)
-		go h.poll(h.ctx)
+		var ctx context.Context
+		ctx, h.stop = context.WithCancel(context.Background())
+		go h.watchNames(ctx)
+		go h.poll(ctx)
 	}
 	h.wakeMu.Unlock()
 	h.names.Store(true)
@@ -259,7 +259,6 @@ func (h *hub) look(ctx context.Context, names bool) (*board, error) {
 func (h *hub) rewatch(ctx context.Context, next *board) {
 	wanted := make(map[string]string)
 	h.wakeMu.Lock()
-	ends := h.ctx
 	for name, b := range next.boxes {
 		if b.NoSelect {
 			continue
@@ -285,7 +284,7 @@ func (h *hub) rewatch(ctx context.Context, next *board) {
 		if err != nil {
 			continue // it has just gone, or cannot be read: its state stays unknown
 		}
-		watching, stop := context.WithCancel(ends)
+		watching, stop := context.WithCancel(context.Background())
 		w := &watchedBox{name: name, mb: mb, stop: stop, polled: len(h.watched) >= maxWatched}
 		w.dirty.Store(true)
 		if h.watched == nil {
