@@ -260,7 +260,11 @@ func (c *conn) cmdLsub(ctx context.Context) reply {
 
 func matchAny(reference string, patterns []string, name string) bool {
 	for _, p := range patterns {
-		if p = foldInbox(reference + p); matchPattern(p, name) || name == imap.Inbox && matchPattern(strings.ToUpper(p), name) {
+		p = reference + p
+		if n := len(imap.Inbox); len(p) > n && equalFold(p[:n], imap.Inbox) && strings.IndexByte("/*%", p[n]) >= 0 {
+			p = imap.Inbox + p[n:]
+		}
+		if matchPattern(p, name) || name == imap.Inbox && matchPattern(strings.ToUpper(p), name) {
 			return true
 		}
 	}

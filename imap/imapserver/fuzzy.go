@@ -27,6 +27,9 @@ func (p *searchParser) stringKey(exact func(needle) criterion) criterion {
 		if len(words) == maxFuzzyWords {
 			break
 		}
+		if p.count += 2; p.count > maxSearchKeys {
+			p.c.dec.Fail("search program too complex")
+		}
 		words = append(words, word{exact(newNeedle(w, fold)), exact(newNeedle(stem(w), fold))})
 	}
 	return criterion{whole.cost, func(m *candidate) bool {
