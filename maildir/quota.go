@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,6 +63,7 @@ type sizeFile struct {
 	limits QuotaLimits
 	used   usage
 	lines  int
+	info   fs.FileInfo // of the file read
 	age    time.Duration
 	sound  bool // it need not be made anew
 }
@@ -98,6 +100,7 @@ func (q quota) read() (s sizeFile, err error) {
 		return s, err
 	}
 	s, ok := parseSizeFile(string(b[:n]))
+	s.info = info
 	s.age = q.opts.now().Sub(info.ModTime())
 	s.sound = ok && n < maxMaildirSize && s.used.octets >= 0 && s.used.messages >= 0
 	return s, nil
@@ -150,10 +153,12 @@ func (q quota) add(ctx context.Context, delta usage, forced bool) error {
 		if !forced && s.lines == 1 && s.age <= maildirSizeAge && !s.limits.fits(s.used.plus(delta)) {
 			return imap.ErrOverQuota
 		}
-		if err := q.note(delta); err != nil {
+		noted, err := q.note(delta)
+		if err != nil {
 			return err
 		}
-		if s, err = q.read(); err != nil || forced || s.limits.fits(s.used) {
+		// A file that was made anew just now may lack our line: it says nothing.
+		if s, err = q.read(); err != nil || forced || os.SameFile(noted, s.info) && s.limits.fits(s.used) {
 			return err
 		}
 	}
@@ -164,19 +169,22 @@ func (q quota) add(ctx context.Context, delta usage, forced bool) error {
 	return err
 }
 
-func (q quota) note(u usage) error {
+// note appends a line. It returns which file got it, nil when there is none.
+func (q quota) note(u usage) (info fs.FileInfo, err error) {
 	f, err := os.OpenFile(q.path(), os.O_WRONLY|os.O_APPEND, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // removed to be counted anew
+		return nil, nil // removed to be counted anew
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = fmt.Fprintf(f, "%d %d\n", u.octets, u.messages)
+	if info, err = f.Stat(); err == nil {
+		_, err = fmt.Fprintf(f, "%d %d\n", u.octets, u.messages)
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	return err
+	return info, err
 }
 
 // recount makes the file anew. When there is no room for what is staged, it is left out, and
@@ -189,6 +197,12 @@ func (q quota) recount(ctx context.Context, limits QuotaLimits, staged usage) (s
 	defer lock.Unlock()
 	over := error(nil)
 	for range 3 {
+		old, err := os.Open(q.path())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+		defer old.Close() // nil is harmless
+		known := fileSize(old)
 		before, err := q.moved()
 		if err != nil {
 			return s, err
@@ -205,6 +219,11 @@ func (q quota) recount(ctx context.Context, limits QuotaLimits, staged usage) (s
 		if err := atomicfile.Write(q.path(), b, 0o600); err != nil {
 			return s, err
 		}
+		if late := lateNotes(old, known); late != (usage{}) {
+			if _, err := q.note(late); err != nil {
+				return s, err
+			}
+		}
 		lock.Touch()
 		// What came or went while we counted may be in it or not.
 		if after, err := q.moved(); err == nil && same(before, after) {
@@ -212,6 +231,32 @@ func (q quota) recount(ctx context.Context, limits QuotaLimits, staged usage) (s
 		}
 	}
 	return s, over
+}
+
+func fileSize(f *os.File) int64 {
+	if f == nil {
+		return 0
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// lateNotes sums up what was noted to come since the file had the given size: it may not have
+// been there to be counted.
+func lateNotes(f *os.File, since int64) (late usage) {
+	if f == nil {
+		return late
+	}
+	b, _ := io.ReadAll(io.NewSectionReader(f, since, maxMaildirSize))
+	for line := range strings.Lines(string(b)) {
+		if s, ok := parseSizeFile("0S\n" + line); ok && s.used.messages > 0 {
+			late = late.plus(s.used)
+		}
+	}
+	return late
 }
 
 // moved returns when each folder of messages was last changed.
