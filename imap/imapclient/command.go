@@ -126,9 +126,9 @@ func (c *Client) start(ctx context.Context, cmd *command, args func(w *writer)) 
 
 // write sends the command as args has it.
 func (c *Client) write(w *writer, args func(w *writer)) error {
-	c.out.ctx, c.out.begun = w.ctx, false
+	c.out.ctx, c.out.begun, c.out.last = w.ctx, false, false
 	cut := make(chan struct{})
-	conn := c.out.conn()
+	conn, _ := c.out.conn()
 	stop := context.AfterFunc(w.ctx, func() {
 		defer close(cut)
 		_ = conn.SetWriteDeadline(time.Now().Add(writeGrace))
@@ -406,6 +406,7 @@ type outgoing struct {
 	c     *Client
 	ctx   context.Context // of the command that is written
 	begun bool            // something of it was
+	last  bool            // it ends compression
 }
 
 type deadliner interface {
@@ -413,10 +414,10 @@ type deadliner interface {
 	SetWriteDeadline(time.Time) error
 }
 
-func (o *outgoing) conn() deadliner {
+func (o *outgoing) conn() (deadliner, *deflater) {
 	o.c.mu.Lock()
 	defer o.c.mu.Unlock()
-	return o.c.conn
+	return o.c.conn, o.c.flate
 }
 
 // Write implements io.Writer. Each write has its time.
@@ -425,13 +426,13 @@ func (o *outgoing) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	o.begun = true
-	conn := o.conn()
+	conn, flate := o.conn()
 	_ = conn.SetWriteDeadline(time.Now().Add(o.c.opt.timeout()))
 	if o.ctx.Err() != nil {
 		_ = conn.SetWriteDeadline(time.Now().Add(writeGrace))
 	}
-	if o.c.flate != nil {
-		return o.c.flate.write(conn, p)
+	if flate != nil {
+		return flate.write(conn, p, o.last)
 	}
 	return conn.Write(p)
 }

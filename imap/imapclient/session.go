@@ -133,13 +133,8 @@ func (c *Client) Unauthenticate(ctx context.Context) error {
 	cmd.upgrade = c.inflated
 	deflated := false
 	_, err := c.run(ctx, cmd, func(w *writer) {
-		if deflated = c.flate != nil; deflated {
-			w.raw("\r\n").flush()
-			if w.err == nil {
-				w.err = c.flate.end(c.out.conn())
-			}
-			w.over = true
-		}
+		deflated = c.Compressed()
+		c.out.last = deflated
 	})
 	var refused *Error
 	if deflated && errors.As(err, &refused) {
@@ -390,23 +385,17 @@ type deflater struct {
 	behind io.Reader // of in
 }
 
-// end ends the stream.
-func (f *deflater) end(to io.Writer) error {
-	f.buf.Reset()
-	if err := f.w.Close(); err != nil {
-		return err
-	}
-	_, err := to.Write(f.buf.Bytes())
-	return err
-}
-
-// write sends p so that the server can read all of it.
-func (f *deflater) write(to io.Writer, p []byte) (int, error) {
+// write sends p so that the server can read all of it, and ends the stream with the last.
+func (f *deflater) write(to io.Writer, p []byte, last bool) (int, error) {
 	f.buf.Reset()
 	if _, err := f.w.Write(p); err != nil {
 		return 0, err
 	}
-	if err := f.w.Flush(); err != nil {
+	flush := f.w.Flush
+	if last {
+		flush = f.w.Close
+	}
+	if err := flush(); err != nil {
 		return 0, err
 	}
 	if _, err := to.Write(f.buf.Bytes()); err != nil {
