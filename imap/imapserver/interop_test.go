@@ -2,13 +2,16 @@ package imapserver
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,7 +101,14 @@ func TestImaplib(t *testing.T) {
 
 func TestMbsync(t *testing.T) {
 	mbsync := peer(t, "mbsync")
-	ts := newServer(t, nil)
+	var compressed atomic.Bool
+	ts := newServer(t, func(s *Server) {
+		s.Trace = &Trace{CommandDone: func(_ context.Context, command, result string, _ time.Duration) {
+			if command == "COMPRESS" && result == "OK" {
+				compressed.Store(true)
+			}
+		}}
+	})
 	const n = 300
 	for i := range n {
 		box := []string{"INBOX", "Archive/2026", "Entwürfe"}[i%3]
@@ -156,6 +166,8 @@ SyncState *
 		require.True(t, bytes.Contains(b, []byte("body ")), "%s: %s", f, b)
 	}
 	require.Equal(t, n/4, seen, "flags were pulled")
+
+	require.True(t, compressed.Load(), "mbsync uses COMPRESS where it is offered")
 
 	// A second run finds nothing to do; a change there and here goes both ways.
 	runPeer(t, mbsync, "-c", config, "-a")
