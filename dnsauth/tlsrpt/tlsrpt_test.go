@@ -158,3 +158,30 @@ func FuzzRecord(f *testing.F) {
 		assert.Equal(t, r, again)
 	})
 }
+
+// TestCollectorSave: what was saved is loaded as it was, and adds up with what there is.
+func TestCollectorSave(t *testing.T) {
+	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	var c, d tlsrpt.Collector
+	sts := tlsrpt.Policy{Type: tlsrpt.STS, Domain: "Example.org", Lines: []string{"version: STSv1", "mode: testing"}, MXHost: tlsrpt.Strings{"*.example.org"}}
+	failure := &tlsrpt.Failure{Type: tlsrpt.CertificateExpired, MXHost: "mx.example.org"}
+	for i := range 3 {
+		c.Add(at.AddDate(0, 0, i), tlsrpt.Session{Policy: sts})
+		c.Add(at.AddDate(0, 0, i), tlsrpt.Session{Policy: sts, Failure: failure})
+	}
+	var saved bytes.Buffer
+	require.NoError(t, c.Save(&saved))
+	text := saved.String()
+	require.NoError(t, d.Load(&saved))
+	assert.Equal(t, c.Days(), d.Days())
+	require.Len(t, d.Days(), 3)
+	d.Add(at, tlsrpt.Session{Policy: sts, Failure: failure})
+	assert.Equal(t, c.Take(at.AddDate(0, 0, 1)), d.Take(at.AddDate(0, 0, 1)))
+	got := d.Take(at)["example.org"]
+	require.Len(t, got, 1)
+	assert.Equal(t, tlsrpt.Summary{Successful: 1, Failed: 2}, got[0].Summary)
+	assert.Equal(t, int64(2), got[0].Failures[0].Count)
+	for _, bad := range []string{"", "[]", `{"2026-13-01":[]}`, text[:len(text)/2]} {
+		assert.Error(t, new(tlsrpt.Collector).Load(strings.NewReader(bad)), bad)
+	}
+}

@@ -168,6 +168,13 @@ func BenchmarkRestart(b *testing.B) {
 			b.Fatal(err, n)
 		}
 		b.ReportMetric(float64(time.Since(began).Milliseconds()), "kick-ms")
+		began = time.Now()
+		for _, err := range s.List(b.Context(), queue.Filter{Route: "d8.example.net"}) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "list-ms")
 		s.Close()
 		b.StartTimer()
 	}
