@@ -184,8 +184,8 @@ type CatenatePart struct {
 }
 
 // Append stores messages in a mailbox, more than one all or none (MULTIAPPEND, RFC 3502).
-// Under which UIDs is told by servers with UIDPLUS. A Body that fails, or has another size than
-// it said, closes the connection, as does a context that ends before all is sent.
+// Under which UIDs is told by servers with UIDPLUS. A Body that fails, or is shorter than it said,
+// closes the connection once a part of it was sent, as does a context that ends then.
 func (c *Client) Append(ctx context.Context, mailbox string, msgs ...AppendMessage) (imap.AppendResult, error) {
 	if len(msgs) > 1 {
 		if err := c.need(ctx, "MULTIAPPEND"); err != nil {

@@ -96,8 +96,9 @@ const (
 //
 // When the context of a call ends before the server has answered, the call returns at once and
 // the answer is passed over when it comes: the session goes on. Only where that can not be (in
-// the midst of a literal, of an authentication, of a TLS handshake) the connection is closed,
-// and the error wraps ErrClosed, too. An *Error leaves the session as it was.
+// the midst of a literal, of an authentication, of a TLS handshake, of a line that the network
+// does not take within a second) the connection is closed, and the error wraps ErrClosed, too.
+// An *Error leaves the session as it was.
 type Client struct {
 	opt  ClientOptions
 	host string
