@@ -50,7 +50,7 @@ func fold(out, b []byte) []byte {
 
 // scratch has the buffers of one search, used again for each message.
 type scratch struct {
-	head, value, line, folded, raw []byte
+	head, part, value, line, folded, raw []byte
 }
 
 func (n needle) in(s *scratch, b []byte) bool {
@@ -321,7 +321,11 @@ func (m *candidate) partContains(p *mimetree.Part, n needle, headers bool) bool 
 }
 
 func (m *candidate) headerContains(p *mimetree.Part, n needle) bool {
-	head := make([]byte, min(p.Body-p.Header, maxSearchedHeader))
+	size := min(p.Body-p.Header, maxSearchedHeader)
+	if int64(cap(m.scratch.part)) < size {
+		m.scratch.part = make([]byte, size, size+1<<10)
+	}
+	head := m.scratch.part[:size]
 	if _, err := m.body.ReadAt(head, p.Header); err != nil && err != io.EOF {
 		m.fail(err)
 		return false
