@@ -130,12 +130,7 @@ func (s *Store) recover() (err error) {
 		return err
 	}
 	s.log.nextID = max(s.log.nextID, f.maxID+1)
-	s.index.Grow(len(f.messages))
-	for id, m := range f.messages {
-		if err := s.enter(id, m); err != nil {
-			return err
-		}
-	}
+	s.enter(f)
 	s.recovery = f.report
 	for _, d := range f.report.Damage {
 		s.logger.LogAttrs(context.Background(), slog.LevelError, "queue spool is damaged", slog.String("file", d.File),
@@ -147,14 +142,21 @@ func (s *Store) recover() (err error) {
 	return nil
 }
 
-// enter puts a recovered message into the index.
-func (s *Store) enter(id uint64, m *foundMessage) error {
-	return s.index.Add(id, m.rank, m.parts, func(i int) payload {
+// enter puts the recovered messages into the index.
+func (s *Store) enter(f *found) {
+	var m *foundMessage
+	noted := func(i int) payload {
 		p := payload{message: m.at, fromFile: m.fromFile}
 		if m.states != nil {
 			p.state = m.states[i]
 		}
 		return p
+	}
+	s.index.Fill(len(f.messages), func(add func(uint64, sched.Rank, []sched.Part, func(int) payload)) {
+		for id, found := range f.messages {
+			m = found
+			add(id, m.rank, m.parts, noted)
+		}
 	})
 }
 

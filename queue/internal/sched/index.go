@@ -103,15 +103,6 @@ func New[P any]() *Index[P] {
 	return x
 }
 
-// Grow makes room for n messages.
-func (x *Index[P]) Grow(n int) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if len(x.heads) == 0 {
-		x.heads = make(map[uint64]*Item[P], n)
-	}
-}
-
 // A Part is an item to be added.
 type Part struct {
 	Route  string
@@ -134,7 +125,24 @@ func (x *Index[P]) add(id uint64, rank Rank, parts []Part, payload func(part int
 	if x.closed != nil {
 		return x.closed
 	}
+	x.insert(id, rank, parts, payload, time.Now().UnixNano())
+	x.wakeAll()
+	return nil
+}
+
+// Fill makes room for n messages and enters those that each is called for, all at once. It is for an index that nobody uses yet.
+func (x *Index[P]) Fill(n int, each func(add func(id uint64, rank Rank, parts []Part, payload func(part int) P))) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.heads = make(map[uint64]*Item[P], n)
 	now := time.Now().UnixNano()
+	each(func(id uint64, rank Rank, parts []Part, payload func(part int) P) {
+		x.insert(id, rank, parts, payload, now)
+	})
+	x.wakeAll()
+}
+
+func (x *Index[P]) insert(id uint64, rank Rank, parts []Part, payload func(part int) P, now int64) {
 	var first *Item[P]
 	end := &first
 	for i := range parts {
@@ -150,8 +158,6 @@ func (x *Index[P]) add(id uint64, rank Rank, parts []Part, payload func(part int
 		}
 	}
 	x.heads[id] = first
-	x.wakeAll()
-	return nil
 }
 
 func (x *Index[P]) attach(it *Item[P], name string) {
