@@ -316,10 +316,21 @@ func TestClientAuth(t *testing.T) {
 	require.ErrorAs(t, err, &r)
 	assert.Equal(t, 535, r.Code)
 
+	opt.Auth = unproved{sasl.NewPlainClient("", "alice", "wonderland")}
+	_, err = smtp.Dial(t.Context(), s.Addr, opt)
+	assert.ErrorIs(t, err, errUnproved, "the server let us in without its part of the exchange")
+
 	opt.Auth, opt.TLSPolicy = sasl.NewPlainClient("", "alice", "wonderland"), smtp.TLSNever
 	_, err = smtp.Dial(t.Context(), s.Addr, opt)
 	require.Error(t, err, "credentials in the clear")
 }
+
+var errUnproved = errors.New("no proof")
+
+// unproved is a mechanism that waits for the server's proof in vain.
+type unproved struct{ sasl.Client }
+
+func (unproved) Proved() error { return errUnproved }
 
 func TestClientPhases(t *testing.T) {
 	cases := map[string]struct {

@@ -74,6 +74,23 @@ func TestNoTLS(t *testing.T) {
 	assert.ErrorIs(t, c.Login(t.Context(), "a", "b"), ErrNoCapability)
 }
 
+var errUnproved = errors.New("no proof")
+
+// unproved is a mechanism that waits for the server's proof in vain.
+type unproved struct{ sasl.Client }
+
+func (unproved) Proved() error { return errUnproved }
+
+func TestServerProof(t *testing.T) {
+	c := greeted(t, `
+		S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hello
+		C: T AUTHENTICATE PLAIN AGFubgBzZWNyZXQ=
+		S: T OK in
+		close
+	`, nil)
+	assert.ErrorIs(t, c.Auth(t.Context(), unproved{sasl.NewPlainClient("", "ann", "secret")}), errUnproved)
+}
+
 func TestAuth(t *testing.T) {
 	c := greeted(t, `
 		S: * OK hello

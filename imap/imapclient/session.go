@@ -106,6 +106,9 @@ func (c *Client) Auth(ctx context.Context, mech sasl.Client) error {
 	if failed != nil {
 		return failed
 	}
+	if p, ok := mech.(interface{ Proved() error }); ok && err == nil { // of mechanisms that have the server prove itself
+		return p.Proved()
+	}
 	return err
 }
 
