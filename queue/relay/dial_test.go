@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -279,4 +280,25 @@ func TestDeliverBy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnixSocket: a delivery agent behind a Unix socket takes mail by LMTP, and what it takes is delivered.
+func TestUnixSocket(t *testing.T) {
+	server := smtptest.NewServer(t, func(s *smtp.Server) { s.Mode = smtp.ModeLMTP })
+	path := filepath.Join(t.TempDir(), "lmtp")
+	l, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	server.ServeAlso(t, l)
+	host := &relay.Smarthost{Addr: "unix:" + path, LMTP: true}
+	tr := &relay.Transport{Hostname: "relay.test", Smarthost: func(string) *relay.Smarthost { return host }}
+	t.Cleanup(func() { tr.Close() })
+	for range 2 {
+		out := tr.Deliver(t.Context(), attempt(message, queue.Envelope{}, "a@dest.test", "b@else.test"))
+		require.Equal(t, []string{"delivered 2.0.0", "delivered 2.0.0"}, results(out), out[0].Text)
+		assert.Equal(t, queue.HandoverFinal, out[0].Handover)
+	}
+	assert.Len(t, server.Messages(), 2)
+	host = &relay.Smarthost{Addr: "unix:" + path + ".gone", LMTP: true}
+	out := tr.Deliver(t.Context(), attempt(message, queue.Envelope{}, "a@dest.test"))
+	assert.Equal(t, []string{"route down 4.4.1"}, results(out))
 }
