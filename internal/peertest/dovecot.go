@@ -61,6 +61,34 @@ userdb {
 // there is no Dovecot or no right to start it.
 func Dovecot(t testing.TB, protocol string, mails []string) (addr string, certPEM []byte) {
 	t.Helper()
+	p := DovecotMaildir(t, protocol, func(dir string) error {
+		for _, sub := range []string{"new", "cur", "tmp"} {
+			if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+				return err
+			}
+		}
+		for i, m := range mails {
+			path := filepath.Join(dir, "new", fmt.Sprintf("%d.M%dP1.h", 1700000000+i, i))
+			if err := os.WriteFile(path, []byte(strings.ReplaceAll(m, "\r\n", "\n")), 0o666); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return p.Addr, p.CertPEM
+}
+
+// A Peer is a server that runs until the test ends.
+type Peer struct {
+	Addr    string
+	CertPEM []byte
+	Maildir string // that all users share
+	PID     int    // of the process whose children do the work
+}
+
+// DovecotMaildir is Dovecot with a Maildir that fill makes.
+func DovecotMaildir(t testing.TB, protocol string, fill func(dir string) error) Peer {
+	t.Helper()
 	program, err := exec.LookPath("dovecot")
 	if err != nil {
 		shared.Missing(t, "dovecot")
@@ -78,21 +106,17 @@ func Dovecot(t testing.TB, protocol string, mails []string) (addr string, certPE
 	must(err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	must(os.Chmod(dir, 0o755))
-	for _, sub := range []string{"run", "mail/new", "mail/cur", "mail/tmp"} {
-		must(os.MkdirAll(filepath.Join(dir, sub), 0o755))
-	}
-	for i, m := range mails {
-		path := filepath.Join(dir, "mail", "new", fmt.Sprintf("%d.M%dP1.h", 1700000000+i, i))
-		must(os.WriteFile(path, []byte(strings.ReplaceAll(m, "\r\n", "\n")), 0o666))
-	}
-	must(exec.Command("chown", "-R", "nobody:nogroup", filepath.Join(dir, "mail")).Run())
+	must(os.Mkdir(filepath.Join(dir, "run"), 0o755))
+	mail := filepath.Join(dir, "mail")
+	must(fill(mail))
+	must(exec.Command("chown", "-R", "nobody:nogroup", mail).Run())
 	certPEM, keyPEM, err := testcert.PEM("127.0.0.1")
 	must(err)
 	must(os.WriteFile(filepath.Join(dir, "cert.pem"), certPEM, 0o644))
 	must(os.WriteFile(filepath.Join(dir, "key.pem"), keyPEM, 0o600))
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
-	addr = free.Addr().String()
+	addr := free.Addr().String()
 	free.Close()
 	_, port, err := net.SplitHostPort(addr)
 	must(err)
@@ -112,10 +136,10 @@ func Dovecot(t testing.TB, protocol string, mails []string) (addr string, certPE
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			conn.Close()
-			return addr, certPEM
+			return Peer{addr, certPEM, mail, cmd.Process.Pid}
 		}
 		<-time.After(50 * time.Millisecond)
 	}
 	t.Fatalf("dovecot does not listen at %s", addr)
-	return "", nil
+	return Peer{}
 }
