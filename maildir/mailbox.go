@@ -589,5 +589,6 @@ func (m *mailbox) Watch(ctx context.Context, wake func()) error {
 		delete(m.f.watchers, &wake)
 		m.f.watchMu.Unlock()
 	}()
-	return notify.watch(ctx, m.f)
+	dir := string(m.f.dir)
+	return notify.watch(ctx, m.f, m.f.opts.logger(), filepath.Join(dir, "new"), filepath.Join(dir, "cur"), dir)
 }

@@ -55,10 +55,11 @@ type Store struct {
 }
 
 var (
-	_ imap.Store       = (*Store)(nil)
-	_ imap.Quotas      = (*Store)(nil)
-	_ imap.Annotations = (*Store)(nil)
-	_ imap.Rights      = (*Store)(nil)
+	_ imap.Store        = (*Store)(nil)
+	_ imap.StoreWatcher = (*Store)(nil)
+	_ imap.Quotas       = (*Store)(nil)
+	_ imap.Annotations  = (*Store)(nil)
+	_ imap.Rights       = (*Store)(nil)
 )
 
 // Open opens the tree at root, and makes it, with its Inbox, where there is none. Any number

@@ -2,19 +2,47 @@ package maildir
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// notify is what all folders of the process are watched with: one inotify instance, of
+// notify is what all folders and trees of the process are watched with: one inotify instance, of
 // which a user has few.
 var notify notifier
 
-// A notifier tells folders of what other programs do in new/ and cur/, and other processes of
-// ours in the index. It runs while anything is watched.
+// A waker is told of changes in the folders that it has watched.
+type waker interface {
+	// concerned reports whether a change of this name in a folder is worth a wake.
+	concerned(dir, name string) bool
+	wake()
+}
+
+// concerned is what other programs do in new/ and cur/, other processes of ours in the index,
+// and the end of the folder.
+func (f *folder) concerned(dir, name string) bool {
+	return dir == "new" || dir == "cur" || name == indexFile || name == "new" || name == "cur"
+}
+
+// names wakes who waits for changes of a tree's names, uses and subscriptions.
+type names struct{ call func() }
+
+func (n *names) concerned(_, name string) bool {
+	return name == subscriptionsFile || name == specialUseFile || strings.HasPrefix(name, ".")
+}
+
+func (n *names) wake() { n.call() }
+
+// WatchNames implements imap.StoreWatcher.
+func (s *Store) WatchNames(ctx context.Context, wake func()) error {
+	return notify.watch(ctx, &names{wake}, s.opts.logger(), s.root)
+}
+
+// A notifier tells its wakers. It runs while anything is watched.
 type notifier struct {
 	mu      sync.Mutex
 	watcher *fsnotify.Watcher   // nil: nothing is watched
@@ -22,21 +50,20 @@ type notifier struct {
 }
 
 type watched struct {
-	folders map[*folder]int // how many Watch calls
+	wakers map[waker]int // how many Watch calls
 }
 
 // pollEvery is how often a watched folder is looked at where the system tells us nothing, or
 // may have told us nothing.
 const pollEvery = 10 * time.Second
 
-// watch wakes f's watchers when its files change, until ctx ends.
-func (n *notifier) watch(ctx context.Context, f *folder) error {
-	dirs := []string{filepath.Join(string(f.dir), "new"), filepath.Join(string(f.dir), "cur"), string(f.dir)}
+// watch wakes w when one of dirs changes, until ctx ends.
+func (n *notifier) watch(ctx context.Context, w waker, log *slog.Logger, dirs ...string) error {
 	n.mu.Lock()
 	for _, dir := range dirs {
-		if err := n.add(dir, f); err != nil {
+		if err := n.add(dir, w); err != nil {
 			// No inotify left: polling does it, later.
-			f.opts.logger().Warn("maildir watched by polling", "dir", dir, "err", err)
+			log.Warn("maildir watched by polling", "dir", dir, "err", err)
 		}
 	}
 	n.mu.Unlock()
@@ -44,10 +71,10 @@ func (n *notifier) watch(ctx context.Context, f *folder) error {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for _, dir := range dirs {
-			n.remove(dir, f)
+			n.remove(dir, w)
 		}
 	}()
-	f.wake() // for what happened just before
+	w.wake() // for what happened just before
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -55,13 +82,13 @@ func (n *notifier) watch(ctx context.Context, f *folder) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			f.wake()
+			w.wake()
 		}
 	}
 }
 
-// add has dir watched for f. n.mu is held.
-func (n *notifier) add(dir string, f *folder) error {
+// add has dir watched for who. n.mu is held.
+func (n *notifier) add(dir string, who waker) error {
 	if n.watcher == nil {
 		w, err := fsnotify.NewWatcher()
 		if err != nil {
@@ -75,24 +102,24 @@ func (n *notifier) add(dir string, f *folder) error {
 		if err := n.watcher.Add(dir); err != nil {
 			return err
 		}
-		w = &watched{folders: make(map[*folder]int)}
+		w = &watched{wakers: make(map[waker]int)}
 		n.paths[dir] = w
 	}
-	w.folders[f]++
+	w.wakers[who]++
 	return nil
 }
 
 // remove undoes add. The last one ends the watcher. n.mu is held.
-func (n *notifier) remove(dir string, f *folder) {
+func (n *notifier) remove(dir string, who waker) {
 	w := n.paths[dir]
-	if w == nil || w.folders[f] == 0 {
+	if w == nil || w.wakers[who] == 0 {
 		return
 	}
-	if w.folders[f]--; w.folders[f] > 0 {
+	if w.wakers[who]--; w.wakers[who] > 0 {
 		return
 	}
-	delete(w.folders, f)
-	if len(w.folders) > 0 {
+	delete(w.wakers, who)
+	if len(w.wakers) > 0 {
 		return
 	}
 	delete(n.paths, dir)
@@ -122,34 +149,35 @@ func (n *notifier) run(w *fsnotify.Watcher) {
 }
 
 func (n *notifier) tell(dir, name string) {
-	// In the folder itself only the index counts, and the end of the folder.
-	if sub := filepath.Base(name); filepath.Base(dir) != "new" && filepath.Base(dir) != "cur" &&
-		sub != indexFile && sub != "new" && sub != "cur" {
-		return
-	}
-	n.mu.Lock()
-	var folders []*folder
-	if w := n.paths[dir]; w != nil {
-		for f := range w.folders {
-			folders = append(folders, f)
+	sub, base := filepath.Base(dir), filepath.Base(name)
+	n.wake(func(yield func(waker)) {
+		if w := n.paths[dir]; w != nil {
+			for who := range w.wakers {
+				if who.concerned(sub, base) {
+					yield(who)
+				}
+			}
 		}
-	}
-	n.mu.Unlock()
-	for _, f := range folders {
-		f.wake()
-	}
+	})
 }
 
 func (n *notifier) tellAll() {
-	n.mu.Lock()
-	var folders []*folder
-	for _, w := range n.paths {
-		for f := range w.folders {
-			folders = append(folders, f)
+	n.wake(func(yield func(waker)) {
+		for _, w := range n.paths {
+			for who := range w.wakers {
+				yield(who)
+			}
 		}
-	}
+	})
+}
+
+// wake wakes whom choose yields, which runs under n.mu.
+func (n *notifier) wake(choose func(yield func(waker))) {
+	var chosen []waker
+	n.mu.Lock()
+	choose(func(w waker) { chosen = append(chosen, w) })
 	n.mu.Unlock()
-	for _, f := range folders {
-		f.wake()
+	for _, w := range chosen {
+		w.wake()
 	}
 }

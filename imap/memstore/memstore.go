@@ -22,8 +22,9 @@ type Storage struct {
 	validity   uint32 // the last UIDVALIDITY given out
 	ids        uint64 // the last object id given out
 
-	extras // of the store itself; see upgrades.go
-	limits map[imap.QuotaResource]int64
+	extras   // of the store itself; see upgrades.go
+	limits   map[imap.QuotaResource]int64
+	watchers map[*func()]bool // of the names
 }
 
 // New returns a Storage with an empty Inbox.
@@ -31,6 +32,7 @@ func New() *Storage {
 	s := &Storage{
 		boxes:      make(map[string]*box),
 		subscribed: make(map[string]bool),
+		watchers:   make(map[*func()]bool),
 		// Clients keep what they know of a mailbox longer than we live.
 		validity: uint32(time.Now().Unix()),
 	}
@@ -122,6 +124,7 @@ func (s store) Create(ctx context.Context, name string, opts *imap.CreateOptions
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.wakeNames()
 	if s.boxes[name] != nil {
 		return fail("create", name, imap.ErrMailboxExists)
 	}
@@ -138,6 +141,7 @@ func (s store) Create(ctx context.Context, name string, opts *imap.CreateOptions
 func (s store) Delete(ctx context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.wakeNames()
 	b := s.boxes[name]
 	switch {
 	case name == imap.Inbox:
@@ -159,6 +163,7 @@ func (s store) Rename(ctx context.Context, old, new string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.wakeNames()
 	switch {
 	case s.boxes[old] == nil && !s.isLevel(old):
 		return fail("rename", old, imap.ErrNoMailbox)
@@ -189,6 +194,7 @@ func (s store) Subscribe(ctx context.Context, name string, on bool) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.wakeNames()
 	if on {
 		s.subscribed[name] = true
 	} else {

@@ -8,15 +8,36 @@ import (
 	"github.com/mailblocks/mailblocks/imap"
 )
 
-// What a store need not have: quotas, annotations, access control lists, \Recent. memstore.go
+// What a store need not have: quotas, annotations, access control lists, news of names, \Recent. memstore.go
 // and mailbox.go are a whole store without this file, but for what they ask of room.
 
 var (
-	_ imap.Quotas      = store{}
-	_ imap.Annotations = store{}
-	_ imap.Rights      = store{}
-	_ imap.Recenter    = (*mailbox)(nil)
+	_ imap.Quotas       = store{}
+	_ imap.Annotations  = store{}
+	_ imap.Rights       = store{}
+	_ imap.StoreWatcher = store{}
+	_ imap.Recenter     = (*mailbox)(nil)
 )
+
+// WatchNames implements imap.StoreWatcher.
+func (s store) WatchNames(ctx context.Context, wake func()) error {
+	s.mu.Lock()
+	s.watchers[&wake] = true
+	s.mu.Unlock()
+	wake() // for what happened just before
+	<-ctx.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.watchers, &wake)
+	return ctx.Err()
+}
+
+// wakeNames tells who watches the names. Storage.mu is held.
+func (s *Storage) wakeNames() {
+	for wake := range s.watchers {
+		(*wake)()
+	}
+}
 
 // extras is what the upgrades keep of a mailbox.
 type extras struct {

@@ -49,15 +49,15 @@ func testCancelled(f *fixture) {
 	f.fill(mb, 1)
 }
 
-// awaitWake changes mb through change until watched is woken. A lost wake costs time, so
-// that it tries again; a minute without any is a broken Watch.
-func (f *fixture) awaitWake(watched imap.Mailbox, change func(), rule string) {
+// awaitWake watches, waits for the wake that says it has begun, and then makes changes until there is
+// another. A lost wake costs time, so that it tries again; a minute without any is a broken Watch.
+func (f *fixture) awaitWake(watch func(ctx context.Context, wake func()) error, change func(), rule string) {
 	f.Helper()
 	ctx, cancel := context.WithCancel(f.ctx)
 	woken := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- watched.Watch(ctx, func() {
+		ended <- watch(ctx, func() {
 			select {
 			case woken <- struct{}{}:
 			default:
@@ -72,42 +72,47 @@ func (f *fixture) awaitWake(watched imap.Mailbox, change func(), rule string) {
 	defer deadline.Stop()
 	again := time.NewTicker(30 * time.Millisecond)
 	defer again.Stop()
-	for {
-		change()
-		select {
-		case <-woken:
-			return
-		case <-again.C:
-		case err := <-ended:
-			ended <- err
-			f.Fatalf("rule broken: Watch goes on until its context ends\n\tit returned %v", err)
-		case <-deadline.C:
-			f.Fatalf("rule broken: %s\n\tno wake within a minute", rule)
+	await := func(rule string, meanwhile func()) {
+		f.Helper()
+		for {
+			meanwhile()
+			select {
+			case <-woken:
+				return
+			case <-again.C:
+			case err := <-ended:
+				ended <- err
+				f.Fatalf("rule broken: Watch goes on until its context ends\n\tit returned %v", err)
+			case <-deadline.C:
+				f.Fatalf("rule broken: %s\n\tno wake within a minute", rule)
+			}
 		}
 	}
+	await("Watch wakes when it has begun", func() {})
+	await(rule, change)
 }
 
 func testWatchOwn(f *fixture) {
 	mb := f.inbox()
-	f.awaitWake(mb, func() { f.fill(mb, 1) }, "Watch wakes for changes by this handle")
+	f.awaitWake(mb.Watch, func() { f.fill(mb, 1) }, "Watch wakes for changes by this handle")
 }
 
 func testWatchOther(f *fixture) {
 	a, b := f.twice()
-	f.awaitWake(a, func() { f.fill(b, 1) }, "Watch wakes for messages appended by another handle")
+	f.awaitWake(a.Watch, func() { f.fill(b, 1) }, "Watch wakes for messages appended by another handle")
 	flag := imap.FlagsAdd
-	f.awaitWake(a, func() {
+	f.awaitWake(a.Watch, func() {
 		f.setFlags(b, imap.AllUIDs, flag, imap.FlagSeen)
 		flag = imap.FlagsAdd + imap.FlagsRemove - flag
 	}, "Watch wakes for flags set by another handle")
-	f.awaitWake(a, func() {
+	f.awaitWake(a.Watch, func() {
 		f.fill(b, 1)
 		f.must("Expunge", b.Expunge(f.ctx, imap.AllUIDs, false))
 	}, "Watch wakes for expunges by another handle")
 	f.create(f.store, "src")
 	src := f.box(f.store, "src")
 	f.fill(src, 1)
-	f.awaitWake(a, func() {
+	f.awaitWake(a.Watch, func() {
 		_, err := src.Copy(f.ctx, imap.AllUIDs, imap.Inbox, false)
 		f.must("Copy", err)
 	}, "Watch wakes for messages copied into the mailbox")

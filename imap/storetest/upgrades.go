@@ -22,6 +22,7 @@ var upgradeTests = map[string]func(*fixture){
 	"Rights":                testRights,
 	"RightsFollow":          testRightsFollow,
 	"RightsConcurrent":      testRightsConcurrent,
+	"WatchNames":            testWatchNames,
 }
 
 // upgrade returns s as a T, or skips the test.
@@ -32,6 +33,31 @@ func upgrade[T any](f *fixture, s imap.Store) T {
 		f.Skip("the store has no such upgrade")
 	}
 	return t
+}
+
+func testWatchNames(f *fixture) {
+	watch := upgrade[imap.StoreWatcher](f, f.store).WatchNames
+	other := f.open()
+	n := 0
+	f.awaitWake(watch, func() { n++; f.create(other, fmt.Sprint("box", n)) }, "WatchNames wakes for a mailbox made by another Store")
+	on := false
+	f.awaitWake(watch, func() {
+		on = !on
+		f.must("Subscribe", other.Subscribe(f.ctx, "box1", on))
+	}, "WatchNames wakes for a subscription by another Store")
+	at := "box1"
+	f.awaitWake(watch, func() {
+		n++
+		to := fmt.Sprint("box", n)
+		f.must("Rename", other.Rename(f.ctx, at, to))
+		at = to
+	}, "WatchNames wakes for a rename by another Store")
+	f.awaitWake(watch, func() {
+		n++
+		name := fmt.Sprint("box", n)
+		f.create(other, name)
+		f.must("Delete", other.Delete(f.ctx, name))
+	}, "WatchNames wakes for mailboxes that come and go in another Store")
 }
 
 func (f *fixture) quota(s imap.Store) map[imap.QuotaResource]imap.Quota {
