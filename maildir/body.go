@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -55,7 +54,7 @@ func openBody(f *os.File, size int64) (imap.Body, error) {
 	if info.Size() == size {
 		return fileBody{f, size}, nil
 	}
-	return &lfBody{f: f, size: size, marks: []mark{{}}}, nil
+	return &lfBody{f: f, size: size, marks: start}, nil
 }
 
 // fileBody is a file that has CRLF line ends already.
@@ -66,14 +65,17 @@ type fileBody struct {
 
 func (b fileBody) Size() int64 { return b.size }
 
+var start = make([]mark, 1)
+
 // lfBody shows a file with bare LFs as if it had CRLFs. It remembers a place in the file
-// for each 64 KiB, so that reading anywhere costs no more than reading those.
+// for each 64 KiB, and where it was last, so that reading on costs no more than that.
 type lfBody struct {
 	f    *os.File
 	size int64
 
 	mu    sync.Mutex
 	marks []mark // ascending; the first is the file's start
+	last  mark   // where the last read ended
 }
 
 // A mark says that octet v of the message stands at octet p of the file.
@@ -83,6 +85,11 @@ type mark struct {
 }
 
 const markEvery = 64 << 10
+
+// rawBlock is how much of the file is in memory at a time.
+const rawBlock = 32 << 10
+
+var rawBlocks = sync.Pool{New: func() any { return new([rawBlock]byte) }}
 
 func (b *lfBody) Size() int64  { return b.size }
 func (b *lfBody) Close() error { return b.f.Close() }
@@ -94,40 +101,83 @@ func (b *lfBody) ReadAt(p []byte, off int64) (n int, err error) {
 	if off >= b.size {
 		return 0, io.EOF
 	}
+	want := int(min(int64(len(p)), b.size-off))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	i := sort.Search(len(b.marks), func(i int) bool { return b.marks[i].v > off }) - 1
-	at := b.marks[i]
-	r := bufio.NewReaderSize(io.NewSectionReader(b.f, at.p, 1<<62), 16<<10)
-	for n < len(p) && at.v < b.size {
-		c, err := r.ReadByte()
-		if err == io.EOF {
-			return n, io.ErrUnexpectedEOF // the file became shorter
-		}
-		if err != nil {
+	at := b.last
+	if i := sort.Search(len(b.marks), func(i int) bool { return b.marks[i].v > off }) - 1; at.v > off || b.marks[i].v > at.v {
+		at = b.marks[i]
+	}
+	block := rawBlocks.Get().(*[rawBlock]byte)
+	defer rawBlocks.Put(block)
+	for n < want {
+		raw := block[:min(rawBlock, off-at.v+int64(want-n))]
+		k, err := b.f.ReadAt(raw, at.p)
+		if k == 0 {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF // the file became shorter
+			}
 			return n, err
 		}
-		if c == '\n' && !at.cr {
-			if at.v >= off {
-				p[n] = '\r'
-				n++
+		for raw = raw[:k]; len(raw) > 0 && n < want; {
+			if skip := off - at.v; skip > 0 { // up to what was asked for
+				raw = at.take(nil, raw, int(skip))
+				continue
 			}
-			at.v++
-			if n == len(p) {
-				break // the LF comes with the next read
-			}
+			before := at.v
+			raw = at.take(p[n:want], raw, want-n)
+			n += int(at.v - before)
+			off = at.v
 		}
-		if at.v >= off {
-			p[n] = c
-			n++
-		}
-		at.v, at.p, at.cr = at.v+1, at.p+1, c == '\r'
 		if last := b.marks[len(b.marks)-1]; at.v-last.v >= markEvery {
 			b.marks = append(slices.Clip(b.marks), at)
 		}
 	}
+	b.last = at
 	if n < len(p) {
 		return n, io.EOF
 	}
 	return n, nil
 }
+
+// take goes over raw, which stands at the mark, until it has made most octets of it, and
+// returns what is left. The octets are written to out, unless that is nil.
+func (m *mark) take(out, raw []byte, most int) []byte {
+	made := 0
+	put := func(b []byte) {
+		if out != nil {
+			copy(out[made:], b)
+		}
+		made += len(b)
+	}
+	from := raw
+	for len(raw) > 0 && made < most {
+		line := raw[:min(len(raw), most-made)]
+		i := bytes.IndexByte(line, '\n')
+		if i < 0 {
+			put(line)
+			m.cr = line[len(line)-1] == '\r'
+			raw = raw[len(line):]
+			continue
+		}
+		put(line[:i])
+		raw = raw[i:]
+		if i > 0 {
+			m.cr = line[i-1] == '\r'
+		}
+		if !m.cr {
+			put(carriageReturn)
+			if m.cr = true; made == most {
+				break // the LF comes with what is read next
+			}
+		}
+		put(raw[:1])
+		m.cr = false
+		raw = raw[1:]
+	}
+	m.v += int64(made)
+	m.p += int64(len(from) - len(raw))
+	return raw
+}
+
+var carriageReturn = []byte("\r")
