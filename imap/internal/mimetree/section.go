@@ -103,7 +103,7 @@ func FilterHeader(r io.ReaderAt, start, end int64, names []string, not bool) ([]
 		begin = line[len(line)-1] == '\n'
 	}
 	if len(out) > 0 && out[len(out)-1] != '\n' {
-		out = append(out, "\r\n"...)
+		out = append(bytes.TrimSuffix(out, []byte("\r")), "\r\n"...)
 	}
 	return append(out, "\r\n"...), t.err
 }

@@ -322,8 +322,68 @@ func FuzzParse(f *testing.F) {
 		h, err := ParseHeader(strings.NewReader(string(msg)), int64(len(msg)))
 		require.NoError(t, err)
 		require.Equal(t, p.Envelope, h.Envelope)
+		checkDigest(t, string(msg), p, h)
 		_, err = FilterHeader(strings.NewReader(string(msg)), p.Header, p.Body, []string{"Subject"}, true)
 		require.NoError(t, err)
+	})
+}
+
+// checkDigest proves that a digest tells what the message told.
+func checkDigest(t *testing.T, msg string, p, h *Part) {
+	for _, header := range []bool{false, true} {
+		d, err := NewDigest(strings.NewReader(msg), int64(len(msg)), p, header)
+		require.NoError(t, err)
+		d, err = ParseDigest(d.Append(nil))
+		require.NoError(t, err)
+		require.EqualValues(t, len(msg), d.Size)
+		got, err := d.Header()
+		require.NoError(t, err)
+		got.Header = h.Header
+		require.Equal(t, h, got)
+		names := []string{"subject", "to", "content-type"}
+		want, err := FilterHeader(strings.NewReader(msg), 0, p.Body, names, false)
+		require.NoError(t, err)
+		fields, err := FilterHeader(strings.NewReader(string(d.Head)), 0, int64(len(d.Head)), names, false)
+		require.NoError(t, err)
+		require.Equal(t, want, fields)
+		require.Equal(t, !header, d.HasTree())
+		if !header {
+			tree, err := d.Tree()
+			require.NoError(t, err)
+			tree.Envelope = p.Envelope
+			require.Equal(t, p.AppendStructure(nil, true, true), tree.AppendStructure(nil, true, true))
+			require.Equal(t, p.Find([]uint32{1}), tree.Find([]uint32{1}))
+		}
+	}
+}
+
+func TestDigest(t *testing.T) {
+	for _, msg := range []string{nested, "Subject: x", "", "\nbody", "no field\n more\nTo: a@x\n\nSubject: body"} {
+		p := parse(t, crlf(msg))
+		h, err := ParseHeader(strings.NewReader(crlf(msg)), int64(len(crlf(msg))))
+		require.NoError(t, err)
+		checkDigest(t, crlf(msg), p, h)
+	}
+	assert.True(t, IsKept("Message-ID") && IsKept("SUBJECT") && !IsKept("Received"))
+}
+
+// Whatever a digest holds, reading it does no harm.
+func FuzzDigest(f *testing.F) {
+	p, err := Parse(strings.NewReader(nested), int64(len(nested)))
+	require.NoError(f, err)
+	d, err := NewDigest(strings.NewReader(nested), int64(len(nested)), p, false)
+	require.NoError(f, err)
+	f.Add(d.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, err := ParseDigest(b)
+		if err != nil {
+			return
+		}
+		_, _ = d.Header()
+		if p, err := d.Tree(); err == nil && d.HasTree() {
+			require.NotNil(t, p)
+			_ = p.Find([]uint32{1})
+		}
 	})
 }
 
