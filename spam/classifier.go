@@ -102,11 +102,11 @@ func (c *Classifier) reload(ctx context.Context) error {
 		}
 		s.apply(&d)
 	}
-	if v := &s.cells[cellVersion]; v.spam > 0 && v.ham != v.spam*TokenizerVersion {
+	if v := s.cell(cellVersion); v.spam > 0 && v.ham != v.spam*TokenizerVersion {
 		return ErrTokenizer
 	}
 	c.position = position
-	c.spare = &snapshot{model: model{cells: slices.Clone(s.cells)}}
+	c.spare = &snapshot{model: s.clone()}
 	c.behind = c.behind[:0]
 	c.current.Store(s)
 	c.refresh.Store(c.opt.Now().Add(c.opt.Refresh).UnixNano())
@@ -126,7 +126,7 @@ func (c *Classifier) loadSamples(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("spam: load samples: %w", err)
 	}
-	t := c.current.Load().cells[cellTotals]
+	t := c.current.Load().cell(cellTotals)
 	// While one class is missing nothing is learned from the other yet: see learnShared.
 	fresh := t.ham == 0 || t.spam == 0
 	for slot, data := range kept {
@@ -234,7 +234,7 @@ func (c *Classifier) learnShared(ctx context.Context, user, id string, f *featur
 	}
 	s := c.begin()
 	d := c.deltas[:0]
-	if v := s.cells[cellVersion]; v.spam == 0 {
+	if v := s.cell(cellVersion); v.spam == 0 {
 		mark := Cell{Index: cellVersion, Ham: TokenizerVersion, Spam: 1}
 		s.apply(&mark)
 		d = append(d, mark)
@@ -244,7 +244,7 @@ func (c *Classifier) learnShared(ctx context.Context, user, id string, f *featur
 	}
 	if !counted(l) {
 		if s.ready() {
-			d = s.step(f, 0.5, d)
+			d = s.step(f, 0.5, d, -1)
 		}
 	} else {
 		if s.ready() {
@@ -261,7 +261,7 @@ func (c *Classifier) learnShared(ctx context.Context, user, id string, f *featur
 // ready reports whether both classes are known. Before that the regression can learn nothing
 // but that all mail is the same.
 func (m *model) ready() bool {
-	t := &m.cells[cellTotals]
+	t := m.cell(cellTotals)
 	return t.ham > 0 && t.spam > 0
 }
 
@@ -270,16 +270,19 @@ func (m *model) ready() bool {
 // there was any of the other class is learned in this way only.
 func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, f *features, l Label, d []Cell) ([]Cell, error) {
 	ready := s.ready()
-	slot, ok := c.kept[l-Ham].put(packSample(f, l), !ready)
 	var err error
-	if ok && c.keeper != nil {
-		err = c.keeper.Keep(ctx, "", slot+uint32(l-Ham)*samplesPerClass, c.kept[l-Ham].slots[slot].data)
+	if slot, ok := c.kept[l-Ham].choose(); ok {
+		data := packSample(f, l)
+		c.kept[l-Ham].set(slot, data, !ready)
+		if c.keeper != nil {
+			err = c.keeper.Keep(ctx, "", slot+uint32(l-Ham)*samplesPerClass, data)
+		}
 	}
 	if !ready {
 		return d, err
 	}
 	c.balance += (target(l) - c.balance) / 50
-	d = s.step(f, target(l), d)
+	d = s.step(f, target(l), d, len(d)-len(f.words))
 
 	other := Ham + Spam - l
 	share := math.Abs(target(l) - c.balance) // of the other class
@@ -305,7 +308,7 @@ func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, f *features
 		if fresh {
 			d = c.observe(s, &c.scratch, other, other, d)
 		}
-		d = s.step(&c.scratch, target(other), d)
+		d = s.step(&c.scratch, target(other), d, -1)
 	}
 	for range 2 { // the mix and the threshold have to see both classes, too
 		if sl, ok := unpackSample(k.reserved(), &c.scratch); ok && sl == other {
@@ -319,11 +322,11 @@ func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, f *features
 // only then do they tell what they are worth. Counted is the label under which the words were
 // counted already.
 func (c *Classifier) observe(s *snapshot, f *features, l, counted Label, d []Cell) []Cell {
-	t := s.cells[cellTotals]
+	t := s.cell(cellTotals)
 	if min(t.ham, t.spam) < mixAfter {
 		return d
 	}
-	words, _, _ := s.words(f, counted)
+	words, _, _ := s.wordSum(f, counted)
 	regression := math.Max(-mixMost, math.Min(mixMost, s.regression(f)))
 	mx := s.mix()
 	z := mx.regression*regression + mx.words*words + mx.bias
@@ -334,7 +337,7 @@ func (c *Classifier) observe(s *snapshot, f *features, l, counted Label, d []Cel
 	}{{cellMixFirst, regression}, {cellMixSecond, words}, {cellMixBias, 1}} {
 		gi := g * in.value
 		m := Cell{Index: in.cell, Square: float32(gi * gi)}
-		m.Weight = float32(-mixRate * gi / math.Sqrt(mixBase+float64(s.cells[in.cell].square+m.Square)))
+		m.Weight = float32(-mixRate * gi / math.Sqrt(mixBase+float64(s.cell(in.cell).square+m.Square)))
 		s.apply(&m)
 		d = append(d, m)
 	}
@@ -345,7 +348,7 @@ func (c *Classifier) observe(s *snapshot, f *features, l, counted Label, d []Cel
 		if z > 0 {
 			m.Weight += thresholdStep
 		}
-		if now := s.cells[cellThreshold].weight + m.Weight; now >= 0 && now <= thresholdMost*2 {
+		if now := s.cell(cellThreshold).weight + m.Weight; now >= 0 && now <= thresholdMost*2 {
 			s.apply(&m)
 			d = append(d, m)
 		}
@@ -428,10 +431,10 @@ type Stats struct {
 // Stats returns the state of the model that all users share.
 func (c *Classifier) Stats() Stats {
 	s := c.acquire()
-	t := s.cells[cellTotals]
+	t := s.cell(cellTotals)
 	st := Stats{Ham: int(t.ham), Spam: int(t.spam)}
-	for i := wordBase; i < cellCount; i++ {
-		if s.cells[i].ham|s.cells[i].spam != 0 {
+	for i := range s.words[:cellCount-wordBase] {
+		if c := &s.words[i]; c.ham|c.spam != 0 {
 			st.Words++
 		}
 	}

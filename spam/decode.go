@@ -2,7 +2,6 @@ package spam
 
 import (
 	"bytes"
-	"encoding/base64"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -101,9 +100,9 @@ func (p *parser) toUTF8(b []byte, name string) []byte {
 	switch name {
 	case "", "us-ascii", "ascii", "utf-8", "utf8":
 		p.m.defect("charset")
-		return latin1(b)
+		return p.latin1(b)
 	case "iso-8859-1", "iso8859-1", "latin1", "windows-1252":
-		return latin1(b)
+		return p.latin1(b)
 	}
 	r, err := charset.Reader(name, bytes.NewReader(b))
 	if err == nil {
@@ -113,12 +112,13 @@ func (p *parser) toUTF8(b []byte, name string) []byte {
 		}
 	}
 	p.m.defect("unknown-charset")
-	return latin1(b)
+	return p.latin1(b)
 }
 
-// latin1 keeps the valid UTF-8 in b, and reads other octets as ISO 8859-1.
-func latin1(b []byte) []byte {
-	out := make([]byte, 0, len(b)+len(b)/4+4)
+// latin1 keeps the valid UTF-8 in b, and reads other octets as ISO 8859-1. The result is valid
+// until the next call.
+func (p *parser) latin1(b []byte) []byte {
+	out := p.wide[:0]
 	for i := 0; i < len(b); {
 		if b[i] < utf8.RuneSelf {
 			out = append(out, b[i])
@@ -132,69 +132,74 @@ func latin1(b []byte) []byte {
 		out = utf8.AppendRune(out, r)
 		i += n
 	}
+	p.wide = out
 	return out
 }
 
 // decodeWords decodes the encoded-words of a field (RFC 2047), and makes it valid UTF-8.
-func (p *parser) decodeWords(s string) string {
-	if !strings.Contains(s, "=?") {
-		if utf8.ValidString(s) {
-			return s
+func (p *parser) decodeWords(b []byte) string {
+	out := b
+	if bytes.Contains(b, []byte("=?")) {
+		out = p.words[:0]
+		afterWord := false
+		for {
+			i := bytes.Index(b, []byte("=?"))
+			if i < 0 {
+				break
+			}
+			text, n, ok := p.encodedWord(b[i:])
+			if !ok {
+				p.m.defect("encoded-word")
+				out = append(out, b[:i+2]...)
+				b = b[i+2:]
+				afterWord = false
+				continue
+			}
+			if between := b[:i]; !afterWord || len(bytes.TrimSpace(between)) > 0 {
+				out = append(out, between...) // white space between encoded-words is none (RFC 2047, 6.2)
+			}
+			out = append(out, text...)
+			b = b[i+n:]
+			afterWord = true
 		}
+		out = append(out, b...)
+		p.words = out
+	}
+	if !utf8.Valid(out) {
 		p.m.defect("header-8bit")
-		return string(latin1([]byte(s)))
+		out = p.latin1(out)
 	}
-	var out strings.Builder
-	afterWord := false
-	for {
-		i := strings.Index(s, "=?")
-		if i < 0 {
-			break
-		}
-		text, n, ok := p.encodedWord(s[i:])
-		if !ok {
-			p.m.defect("encoded-word")
-			out.WriteString(s[:i+2])
-			s = s[i+2:]
-			afterWord = false
-			continue
-		}
-		if between := s[:i]; !afterWord || strings.TrimSpace(between) != "" {
-			out.WriteString(between) // white space between encoded-words is none (RFC 2047, 6.2)
-		}
-		out.WriteString(text)
-		s = s[i+n:]
-		afterWord = true
-	}
-	out.WriteString(s)
-	if v := out.String(); utf8.ValidString(v) {
-		return v
-	}
-	p.m.defect("header-8bit")
-	return string(latin1([]byte(out.String())))
+	return p.keep(out)
 }
 
-// encodedWord decodes =?charset?encoding?text?= at the start of s, of n bytes.
-func (p *parser) encodedWord(s string) (text string, n int, ok bool) {
-	set, rest, ok := strings.Cut(s[2:], "?")
-	if !ok || len(rest) < 2 || rest[1] != '?' || set == "" || len(set) > 40 {
-		return "", 0, false
+// maxEncodedWord is far above the 75 octets that are allowed (RFC 2047, 2).
+const maxEncodedWord = 1 << 10
+
+// encodedWord decodes =?charset?encoding?text?= at the start of b, of n bytes. The text is
+// valid until the next call.
+func (p *parser) encodedWord(b []byte) (text []byte, n int, ok bool) {
+	set, rest, ok := bytes.Cut(b[2:], []byte("?"))
+	if !ok || len(rest) < 2 || rest[1] != '?' || len(set) == 0 || len(set) > 40 {
+		return nil, 0, false
 	}
 	enc := rest[0] | 0x20
-	body, _, ok := strings.Cut(rest[2:], "?=")
+	rest = rest[2:]
+	body, _, ok := bytes.Cut(rest[:min(len(rest), maxEncodedWord)], []byte("?="))
 	if !ok || enc != 'b' && enc != 'q' {
-		return "", 0, false
+		return nil, 0, false
 	}
 	n = 2 + len(set) + 1 + 2 + len(body) + 2
-	var raw []byte
 	if enc == 'b' {
-		var err error
-		if raw, err = base64.StdEncoding.DecodeString(body); err != nil {
-			raw = p.base64(nil, []byte(body))
-		}
+		p.scratch = p.base64(p.scratch[:0], body)
 	} else {
-		raw = p.quotedPrintable(nil, []byte(strings.ReplaceAll(body, "_", " ")))
+		p.wide = append(p.wide[:0], body...)
+		for i, c := range p.wide {
+			if c == '_' {
+				p.wide[i] = ' '
+			}
+		}
+		p.scratch = p.quotedPrintable(p.scratch[:0], p.wide)
 	}
-	set, _, _ = strings.Cut(strings.ToLower(set), "*") // a language (RFC 2231, 5)
-	return string(p.toUTF8(raw, set)), n, true
+	set, _, _ = bytes.Cut(set, []byte("*")) // a language (RFC 2231, 5)
+	return p.toUTF8(p.scratch, p.known(set)), n, true
 }

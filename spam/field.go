@@ -50,43 +50,51 @@ func looksLikeHeader(b []byte) bool {
 	return i > 0 && isFieldName(line[:i])
 }
 
-// knownNames saves an allocation for each field that nearly all mail has.
+// knownNames saves memory for each field, charset and encoding that nearly all mail has.
 var knownNames = func() map[string]string {
 	m := map[string]string{}
-	for _, n := range []string{"Received", "From", "To", "Subject", "Date", "Message-ID", "Message-Id", "MIME-Version", "Mime-Version", "Content-Type",
+	for _, n := range []string{"Received", "From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type",
 		"Content-Transfer-Encoding", "Return-Path", "Delivered-To", "Reply-To", "Cc", "Sender", "In-Reply-To", "References", "X-Mailer", "List-Id",
 		"List-Unsubscribe", "List-Post", "List-Help", "List-Subscribe", "List-Archive", "Precedence", "Errors-To", "Content-Disposition", "User-Agent",
-		"X-Priority", "X-MSMail-Priority", "X-MimeOLE", "Importance", "DKIM-Signature", "Organization", "X-Original-To", "Authentication-Results"} {
-		m[n] = strings.ToLower(n)
+		"X-Priority", "X-MSMail-Priority", "X-MimeOLE", "Importance", "DKIM-Signature", "Organization", "X-Original-To", "Authentication-Results",
+		"base64", "quoted-printable", "7bit", "8bit", "binary", "us-ascii", "utf-8", "iso-8859-1", "windows-1252"} {
+		n = strings.ToLower(n)
+		m[n] = n
 	}
 	return m
 }()
 
-func fieldName(b []byte) string {
-	b = bytes.TrimRight(b, " \t")
-	if n, ok := knownNames[string(b)]; ok {
+// known returns b in lower case.
+func (p *parser) known(b []byte) string {
+	var buf [64]byte
+	if len(b) > len(buf) {
+		return strings.ToLower(string(b))
+	}
+	low := lowerTo(buf[:0], b)
+	if n, ok := knownNames[string(low)]; ok {
 		return n
 	}
-	return strings.ToLower(string(b))
+	return p.keep(low)
 }
 
-// unfold returns a field's value on one line.
-func unfold(b []byte, folded bool) string {
+func (p *parser) fieldName(b []byte) string { return p.known(bytes.TrimRight(b, " \t")) }
+
+// unfold returns a field's value on one line, valid until the next call.
+func (p *parser) unfold(b []byte, folded bool) []byte {
 	b = bytes.TrimSpace(b)
 	if !folded {
-		return string(b)
+		return b
 	}
-	var s strings.Builder
-	s.Grow(len(b))
+	p.line = p.line[:0]
 	for len(b) > 0 {
 		var line []byte
 		line, b = cutLine(b)
-		if s.Len() > 0 {
-			s.WriteByte(' ')
+		if len(p.line) > 0 {
+			p.line = append(p.line, ' ')
 		}
-		s.Write(bytes.TrimSpace(line))
+		p.line = append(p.line, bytes.TrimSpace(line)...)
 	}
-	return s.String()
+	return p.line
 }
 
 func splitMediaType(v string) (mediaType, params string) {

@@ -223,7 +223,9 @@ func (s *File) Load(ctx context.Context, model string, since uint64) (iter.Seq2[
 	if err != nil {
 		return nil, 0, s.wrap("load", err)
 	}
-	return cellSeq(sums.list), end, nil
+	list := sums.sorted()
+	sums.reset()
+	return cellSeq(list), end, nil
 }
 
 // each calls f with the frames after a position, in order; 0 begins with the merged one.
@@ -283,9 +285,9 @@ func (s *File) Add(_ context.Context, model string, deltas []Cell) error {
 		return err
 	}
 	p := s.pendingOf(model)
-	before := len(p.cells.list)
+	before := p.cells.len()
 	p.cells.add(deltas...)
-	return s.written(24 * (len(p.cells.list) - before))
+	return s.written(24 * max(p.cells.len()-before, 0))
 }
 
 // Keep implements [Keeper].
@@ -404,6 +406,9 @@ func (s *File) flush() error {
 	maps.Copy(s.seen, s.marks)
 	maps.DeleteFunc(s.seen, func(_ seenKey, m seenMark) bool { return m.label == Unlabelled })
 	clear(s.marks)
+	for _, p := range s.pending {
+		p.cells.reset()
+	}
 	clear(s.pending)
 	s.weight = 0
 	if s.end()-s.merged > max(fileSlack, 2*s.merged) {
@@ -448,6 +453,9 @@ func (s *File) merge() error {
 	live := maps.Clone(s.seen)
 	maps.DeleteFunc(live, func(_ seenKey, m seenMark) bool { return m.until != 0 && m.until <= now })
 	data := appendFrame(fileHeader(s.base+uint64(len(s.ends))-1), encodeRecords(0, all, live))
+	for _, p := range all {
+		p.cells.reset()
+	}
 	if err := atomicfile.Write(s.path, data, 0o600); err != nil {
 		return err
 	}

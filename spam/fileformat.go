@@ -1,7 +1,6 @@
 package spam
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -113,8 +112,7 @@ func encodeRecords(writer uint64, models map[string]*pendingModel, marks map[see
 	b := binary.LittleEndian.AppendUint64(nil, writer)
 	for _, name := range slices.Sorted(maps.Keys(models)) {
 		p := models[name]
-		if cells := slices.Clone(p.cells.list); len(cells) > 0 {
-			sortCells(cells)
+		if cells := p.cells.sorted(); len(cells) > 0 {
 			b = appendString(append(b, recordCells), name)
 			b = binary.AppendUvarint(b, uint64(len(cells)))
 			before := uint32(0)
@@ -268,7 +266,7 @@ func records(payload []byte) iter.Seq[record] {
 			case recordSlot:
 				rec.model = string(r.bytes(r.uvarint()))
 				rec.slot = uint32(r.uvarint())
-				rec.data = bytes.Clone(r.bytes(r.uvarint()))
+				rec.data = r.bytes(r.uvarint())
 			default:
 				return
 			}

@@ -2,9 +2,7 @@ package spam
 
 import (
 	"bytes"
-	"strings"
 
-	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
 )
 
@@ -41,23 +39,20 @@ var void = map[atom.Atom]bool{
 func (p *parser) html(body []byte) {
 	h := htmlReader{p: p, link: -1}
 	h.space()
-	z := html.NewTokenizer(bytes.NewReader(body))
+	z := htmlScanner{rest: body}
 	for {
-		switch z.Next() {
-		case html.ErrorToken:
+		switch z.next() {
+		case htmlEOF:
 			h.endLink()
-			p.text.WriteByte('\n')
+			p.text = append(p.text, '\n')
 			return
-		case html.TextToken:
-			h.text(z.Text())
-		case html.StartTagToken:
-			h.start(z, false)
-		case html.SelfClosingTagToken:
-			h.start(z, true)
-		case html.EndTagToken:
-			name, _ := z.TagName()
-			h.end(atom.Lookup(name))
-		case html.CommentToken:
+		case htmlText:
+			h.text(z.text)
+		case htmlStart:
+			h.start(&z)
+		case htmlEnd:
+			h.end(z.tag)
+		case htmlComment:
 			p.tag("!comment")
 		}
 	}
@@ -65,22 +60,21 @@ func (p *parser) html(body []byte) {
 
 func (h *htmlReader) text(b []byte) {
 	p := h.p
-	if room := p.lim.Text - p.text.Len() - p.hidden.Len(); len(b) > room {
+	if room := p.room(); len(b) > room {
 		p.m.Truncated = true
 		if room <= 0 {
 			return
 		}
-		b = []byte(strings.ToValidUTF8(string(b[:room]), ""))
+		b = bytes.ToValidUTF8(b[:room], nil)
 	}
 	if h.hidden > 0 {
 		if h.inRaw() {
 			return // scripts and style sheets are no text at all
 		}
-		p.hidden.Write(b)
-		p.hidden.WriteByte(' ')
+		p.hidden = append(appendUnescaped(p.hidden, b, false), ' ')
 		return
 	}
-	p.text.Write(b)
+	p.text = appendUnescaped(p.text, b, false)
 }
 
 func (h *htmlReader) inRaw() bool {
@@ -92,46 +86,55 @@ func (h *htmlReader) inRaw() bool {
 }
 
 func (h *htmlReader) space() {
-	if h.p.text.Len() > 0 && h.hidden == 0 && h.p.text.Len() < h.p.lim.Text {
-		h.p.text.WriteByte(' ')
+	if len(h.p.text) > 0 && h.hidden == 0 && len(h.p.text) < h.p.lim.Text {
+		h.p.text = append(h.p.text, ' ')
 	}
 }
 
-func (h *htmlReader) start(z *html.Tokenizer, closed bool) {
-	name, more := z.TagName()
-	tag := atom.Lookup(name)
+func (h *htmlReader) start(z *htmlScanner) {
+	p, tag := h.p, z.tag
 	if tag == 0 {
-		h.p.tag("unknown-tag")
+		p.tag("unknown-tag")
 	} else {
-		h.p.tag(tag.String())
+		p.tag(tag.String())
 	}
 	if breaking[tag] {
 		h.space()
 	}
 	hides := tag == atom.Script || tag == atom.Style || tag == atom.Head || tag == atom.Noscript || tag == atom.Template
 	url := ""
-	for n := 0; more && n < 40; n++ {
-		var key, val []byte
-		key, val, more = z.TagAttr()
+	var keyBuf [16]byte
+	for n := 0; ; n++ {
+		key, val, ok := z.attr(keyBuf[:])
+		if !ok {
+			break
+		}
+		if n >= 40 {
+			continue
+		}
 		switch string(key) {
 		case "href", "src", "action", "background":
-			if len(val) > 0 && len(val) < 4096 && url == "" {
-				url = string(bytes.TrimSpace(val))
+			if len(p.links) >= p.lim.Links {
+				p.m.Truncated = true
+			} else if len(val) > 0 && len(val) < 4096 && url == "" {
+				p.line = appendUnescaped(p.line[:0], val, true)
+				url = p.keep(bytes.TrimSpace(p.line))
 			}
 		case "hidden":
 			hides = true
 		case "style":
 			if hidesByStyle(val) {
 				hides = true
-				h.p.tag("style-hides")
+				p.tag("style-hides")
 			}
 		case "color", "bgcolor", "size", "face", "width", "height", "border", "http-equiv":
-			if len(val) > 0 && len(val) < 16 {
-				h.p.tag(string(key) + "=" + strings.ToLower(string(val)))
+			if len(val) > 0 && len(val) < 16 && len(p.markup) < maxMarkup {
+				var buf [64]byte
+				p.tag(p.keep(lowerTo(append(append(buf[:0], key...), '='), val)))
 			}
 		}
 		if len(key) > 2 && key[0] == 'o' && key[1] == 'n' {
-			h.p.tag("event")
+			p.tag("event")
 		}
 	}
 	if tag == atom.Body {
@@ -140,7 +143,7 @@ func (h *htmlReader) start(z *html.Tokenizer, closed bool) {
 	if url != "" {
 		h.addLink(tag, url)
 	}
-	if closed || void[tag] || tag == 0 {
+	if z.closed || void[tag] || tag == 0 {
 		return
 	}
 	// Only what may hide text is remembered, and what stands inside it.
@@ -158,20 +161,16 @@ func (h *htmlReader) addLink(tag atom.Atom, url string) {
 	if tag == atom.A {
 		h.endLink()
 	}
-	if len(p.m.Links) >= p.lim.Links {
-		p.m.Truncated = true
-		return
-	}
-	p.m.Links = append(p.m.Links, Link{URL: url, Tag: tag.String(), Hidden: h.hidden > 0})
+	p.links = append(p.links, Link{URL: url, Tag: tag.String(), Hidden: h.hidden > 0})
 	if tag == atom.A {
-		h.link, h.from = len(p.m.Links)-1, p.text.Len()
+		h.link, h.from = len(p.links)-1, len(p.text)
 	}
 }
 
 func (h *htmlReader) endLink() {
 	if h.link >= 0 {
-		text := h.p.text.String()[h.from:]
-		h.p.m.Links[h.link].Text = strings.TrimSpace(text[:min(len(text), 512)])
+		p := h.p
+		p.spans = append(p.spans, linkSpan{h.link, h.from, min(len(p.text), h.from+512)})
 		h.link = -1
 	}
 }
@@ -223,9 +222,12 @@ func hidesByStyle(style []byte) bool {
 	return false
 }
 
+// maxMarkup is how many signs of markup are kept, each as often as it comes.
+const maxMarkup = 400
+
 // tag counts a sign of markup.
 func (p *parser) tag(name string) {
-	if len(p.m.markup) < 400 {
-		p.m.markup = append(p.m.markup, name)
+	if len(p.markup) < maxMarkup {
+		p.markup = append(p.markup, name)
 	}
 }

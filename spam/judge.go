@@ -14,7 +14,7 @@ const mostReasons = 12
 // logOdds returns the score of a message for a user, who may be nil.
 func (m *model) logOdds(f *features, u *userModel) float64 {
 	mx := m.mix()
-	w, _, _ := m.words(f, Unlabelled)
+	w, _, _ := m.wordSum(f, Unlabelled)
 	z := mx.bias + mx.regression*m.regression(f) + mx.words*w
 	if u != nil {
 		z += u.score(f)
@@ -28,14 +28,11 @@ func (m *model) judge(f *features, u *userModel) Verdict {
 		return Verdict{Probability: 0.5, Unsure: true}
 	}
 	mx := m.mix()
-	_, scale, known := m.words(f, Unlabelled)
+	_, scale, known := m.wordSum(f, Unlabelled)
 	gx, wx := scales(f)
 
-	var grams float32
-	for _, i := range f.grams {
-		grams += m.cells[i].weight
-	}
-	bias := mx.bias + mx.regression*float64(m.cells[cellTotals].weight)
+	grams := m.gramSum(f)
+	bias := mx.bias + mx.regression*float64(m.cell(cellTotals).weight)
 	bytes := mx.regression * gx * float64(grams)
 	z := bias + bytes
 
@@ -48,7 +45,7 @@ func (m *model) judge(f *features, u *userModel) Verdict {
 	}
 	for i := range f.words {
 		w := &f.words[i]
-		c := &m.cells[w.cell]
+		c := m.cell(w.cell)
 		part := mx.regression*wx*float64(c.weight) + mx.words*scale*o.of(c)
 		if u != nil {
 			part += userScale * float64(u.weights[userCell(w.cell)].weight)
@@ -85,13 +82,13 @@ func (m *model) judge(f *features, u *userModel) Verdict {
 // much more evidence as fewer were learned, and much more where it came another way than all
 // mail that was learned.
 func (m *model) unsure(f *features, known int, z float64) bool {
-	t := &m.cells[cellTotals]
+	t := m.cell(cellTotals)
 	least := min(t.ham, t.spam)
 	if least < 5 || known*5 < len(f.words) {
 		return true
 	}
 	margin := math.Min(doubtOfFew/float64(least), doubtMost)
-	received := &m.cells[receivedCell]
+	received := m.cell(receivedCell)
 	share := float64(received.ham+received.spam) / float64(t.ham+t.spam)
 	if f.received && share < 0.02 || !f.received && share > 0.98 {
 		margin += doubtOfForeign

@@ -77,7 +77,7 @@ func (s *memoryStore) Load(_ context.Context, name string, since uint64) (iter.S
 	mm := s.m.model(name)
 	end := mm.first + uint64(len(mm.log))
 	if since == 0 {
-		return cellSeq(slices.Clone(mm.sums.list)), end, nil
+		return cellSeq(mm.sums.sorted()), end, nil
 	}
 	if since < mm.first || since > end {
 		return nil, 0, ErrTooOld

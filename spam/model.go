@@ -2,6 +2,7 @@ package spam
 
 import (
 	"math"
+	"slices"
 )
 
 // A cell of a model in memory. Cells of byte strings have no counts.
@@ -26,6 +27,7 @@ const (
 const (
 	learnRate  = 0.3
 	squareBase = 1e-4 // keeps the first step finite
+	learnLeast = 1e-5 // what is known as well as that is not learned again
 	gramWeight = 1.0
 	wordWeight = 1.4
 
@@ -37,33 +39,48 @@ const (
 
 // A model is all that was learned, of fixed size. It is not safe for concurrent use.
 type model struct {
-	cells []cell
+	grams []gramCell // of the strings of bytes
+	words []cell     // of words, and what belongs to the model as a whole
 }
 
-func newModel() *model { return &model{cells: make([]cell, cellsInAll)} }
+type gramCell struct{ weight, square float32 }
+
+func newModel() *model {
+	return &model{grams: make([]gramCell, wordBase), words: make([]cell, cellsInAll-wordBase)}
+}
+
+func (m *model) clone() model { return model{slices.Clone(m.grams), slices.Clone(m.words)} }
+
+// cell returns the cell of a word, or of the model as a whole.
+func (m *model) cell(index uint32) *cell { return &m.words[index-wordBase] }
 
 func (m *model) apply(d *Cell) {
-	if d.Index >= uint32(len(m.cells)) {
-		return // of a later version
+	switch {
+	case d.Index < wordBase:
+		c := &m.grams[d.Index]
+		c.weight += d.Weight
+		c.square += d.Square
+	case d.Index < cellsInAll: // others are of a later version
+		m.cell(d.Index).add(d)
 	}
-	c := &m.cells[d.Index]
-	c.weight += d.Weight
-	c.square += d.Square
-	c.ham += d.Ham
-	c.spam += d.Spam
 }
 
 // regression returns the log-odds that the regression sees.
 func (m *model) regression(f *features) float64 {
 	gx, wx := scales(f)
-	var grams, words float32
-	for _, i := range f.grams {
-		grams += m.cells[i].weight
-	}
+	var words float32
 	for i := range f.words {
-		words += m.cells[f.words[i].cell].weight
+		words += m.cell(f.words[i].cell).weight
 	}
-	return float64(m.cells[cellTotals].weight) + float64(grams)*gx + float64(words)*wx
+	return float64(m.cell(cellTotals).weight) + float64(m.gramSum(f))*gx + float64(words)*wx
+}
+
+func (m *model) gramSum(f *features) (sum float32) {
+	grams := m.grams[:wordBase]
+	for _, i := range f.grams {
+		sum += grams[i].weight
+	}
+	return sum
 }
 
 // scales returns the values of the features that are present: messages of any length weigh
@@ -73,31 +90,41 @@ func scales(f *features) (gram, word float64) {
 }
 
 // step moves the weights towards a probability for one message (AdaGrad), and appends what
-// it did to deltas.
-func (m *model) step(f *features, target float64, deltas []Cell) []Cell {
+// it did to deltas. Where the words of f were counted, counted is where in deltas.
+func (m *model) step(f *features, target float64, deltas []Cell, counted int) []Cell {
 	g := sigmoid(m.regression(f)) - target
-	if math.Abs(g) < 1e-5 {
+	if math.Abs(g) < learnLeast {
 		return deltas
 	}
 	gx, wx := scales(f)
-	move := func(i uint32, x float64) {
-		c := &m.cells[i]
-		d := Cell{Index: i, Square: float32(g * g * x * x)}
-		c.square += d.Square
-		d.Weight = float32(-learnRate * g * x / math.Sqrt(squareBase+float64(c.square)))
-		c.weight += d.Weight
-		deltas = append(deltas, d)
-	}
+	g1 := float32(g * gx)
 	for _, i := range f.grams {
-		move(i, gx)
+		c := &m.grams[i]
+		c.square += g1 * g1
+		move := -learnRate * g1 / sqrt(squareBase+c.square)
+		c.weight += move
+		deltas = append(deltas, Cell{Index: i, Square: g1 * g1, Weight: move})
 	}
+	g1 = float32(g * wx)
 	for i := range f.words {
-		move(f.words[i].cell, wx)
+		index := f.words[i].cell
+		c := m.cell(index)
+		c.square += g1 * g1
+		move := -learnRate * g1 / sqrt(squareBase+c.square)
+		c.weight += move
+		if counted >= 0 {
+			d := &deltas[counted+i]
+			d.Square, d.Weight = g1*g1, move
+			continue
+		}
+		deltas = append(deltas, Cell{Index: index, Square: g1 * g1, Weight: move})
 	}
 	return deltas
 }
 
-// count adds n messages of a label to the counts.
+func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
+
+// count adds n messages of a label to the counts. The deltas of the words stand at the end.
 func (m *model) count(f *features, l Label, n int32, deltas []Cell) []Cell {
 	d := Cell{Index: cellTotals}
 	if l == Spam {
@@ -109,7 +136,7 @@ func (m *model) count(f *features, l Label, n int32, deltas []Cell) []Cell {
 	deltas = append(deltas, d)
 	for i := range f.words {
 		d.Index = f.words[i].cell
-		m.apply(&d)
+		m.cell(d.Index).add(&d)
 		deltas = append(deltas, d)
 	}
 	return deltas
@@ -124,7 +151,7 @@ type wordOdds struct {
 }
 
 func (m *model) wordOdds(without Label) wordOdds {
-	t := &m.cells[cellTotals]
+	t := m.cell(cellTotals)
 	o := wordOdds{ham: float64(t.ham), spam: float64(t.spam)}
 	switch without {
 	case Ham:
@@ -158,14 +185,14 @@ func (o *wordOdds) of(c *cell) float64 {
 	return l
 }
 
-// words returns the words' log-odds, added as if half of them repeated each other, and how
+// wordSum returns the words' log-odds, added as if half of them repeated each other, and how
 // many words were known.
-func (m *model) words(f *features, without Label) (z float64, scale float64, known int) {
+func (m *model) wordSum(f *features, without Label) (z float64, scale float64, known int) {
 	o := m.wordOdds(without)
 	var sum float64
 	n := 0
 	for i := range f.words {
-		c := &m.cells[f.words[i].cell]
+		c := m.cell(f.words[i].cell)
 		if c.ham|c.spam != 0 {
 			known++
 		}
@@ -206,11 +233,11 @@ const mixWordsLeast = 0.12
 
 func (m *model) mix() mix {
 	x := mix{
-		regression: math.Max(mixRegression+float64(m.cells[cellMixFirst].weight), 0.05),
-		words:      math.Max(mixWords+float64(m.cells[cellMixSecond].weight), mixWordsLeast),
-		bias:       mixBias + float64(m.cells[cellMixBias].weight),
+		regression: math.Max(mixRegression+float64(m.cell(cellMixFirst).weight), 0.05),
+		words:      math.Max(mixWords+float64(m.cell(cellMixSecond).weight), mixWordsLeast),
+		bias:       mixBias + float64(m.cell(cellMixBias).weight),
 	}
 	// Where labels are wrong the odds are small, and so may be the distance.
-	x.bias -= math.Max(0, math.Min(float64(m.cells[cellThreshold].weight), thresholdMost*x.regression))
+	x.bias -= math.Max(0, math.Min(float64(m.cell(cellThreshold).weight), thresholdMost*x.regression))
 	return x
 }

@@ -3,7 +3,9 @@ package spam
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // Parse reads a message from r until io.EOF, once for all checks. Whatever it holds is a
@@ -51,20 +53,79 @@ func parseBytes(raw []byte, size int64, lim Limits) *Message {
 			m.raw = raw
 		}
 	}
-	p := parser{m: m, lim: lim}
-	p.text.Grow(min(len(raw), lim.Text, 16<<10))
+	p := parsers.Get().(*parser)
+	p.m, p.lim = m, lim
 	p.entity(raw, 0)
-	m.Text = p.text.String()
-	m.Hidden = p.hidden.String()
+	p.finish()
+	parsers.Put(p)
 	return m
 }
 
+// A parser reads one message at a time. What it gathers on the way is reused for the next.
 type parser struct {
-	m            *Message
-	lim          Limits
-	text, hidden strings.Builder
-	scratch      []byte // of one decoded part
+	m   *Message
+	lim Limits
+
+	text, hidden []byte
+	parts        []Part
+	links        []Link
+	spans        []linkSpan
+	markup       []string
+
+	kept    strings.Builder // the end of the strings of the message, many in one piece of memory
+	scratch []byte          // of one decoded part
+	wide    []byte          // the same as UTF-8
+	line    []byte          // of one value
+	words   []byte          // of one value with encoded-words
 }
+
+// A linkSpan says where in the text a link stands.
+type linkSpan struct{ link, from, to int }
+
+var parsers = sync.Pool{New: func() any { return new(parser) }}
+
+// finish gives the message what was gathered, and forgets it.
+func (p *parser) finish() {
+	m := p.m
+	m.Text, m.Hidden = string(p.text), string(p.hidden)
+	for _, s := range p.spans {
+		p.links[s.link].Text = strings.TrimSpace(m.Text[s.from:s.to])
+	}
+	m.Parts, m.Links, m.markup = slices.Clone(p.parts), slices.Clone(p.links), slices.Clone(p.markup)
+	clear(p.parts)
+	clear(p.links)
+	clear(p.markup)
+	*p = parser{
+		text: reuse(p.text), hidden: reuse(p.hidden), scratch: reuse(p.scratch), wide: reuse(p.wide), line: reuse(p.line), words: reuse(p.words),
+		parts: p.parts[:0], links: p.links[:0], spans: p.spans[:0], markup: p.markup[:0],
+	}
+}
+
+// reuse returns the memory of b unless it is that of a rare, large message.
+func reuse(b []byte) []byte {
+	if cap(b) > 1<<18 {
+		return nil
+	}
+	return b[:0]
+}
+
+// keep returns b as a string that the message may have.
+func (p *parser) keep(b []byte) string {
+	const chunk = 2 << 10
+	if len(b) > chunk/4 {
+		return string(b)
+	}
+	if p.kept.Cap()-p.kept.Len() < len(b) {
+		p.kept.Reset()
+		p.kept.Grow(chunk)
+	}
+	n := p.kept.Len()
+	p.kept.Write(b)
+	return p.kept.String()[n:]
+}
+
+// room returns how much text the limits leave.
+func (p *parser) room() int { return p.lim.Text - len(p.text) - len(p.hidden) }
 
 // contentInfo is what the header of a part says about its content.
 type contentInfo struct {
@@ -158,20 +219,21 @@ func (p *parser) header(raw []byte, keep bool, ci *contentInfo) (fields []Field,
 			p.m.Truncated = true
 			continue
 		}
-		name := fieldName(line[:colon])
+		name := p.fieldName(line[:colon])
+		v := p.unfold(value, folded)
 		switch name {
 		case "content-type":
 			if !ci.has {
 				ci.has = true
-				ci.mediaType, ci.params = splitMediaType(unfold(value, folded))
+				ci.mediaType, ci.params = splitMediaType(p.keep(v))
 			}
 		case "content-transfer-encoding":
-			ci.encoding = strings.ToLower(strings.TrimSpace(unfold(value, folded)))
+			ci.encoding = p.known(bytes.TrimSpace(v))
 		case "content-disposition":
-			ci.disposition = unfold(value, folded)
+			ci.disposition = p.keep(v)
 		}
 		if keep {
-			fields = append(fields, Field{Name: name, Value: p.decodeWords(unfold(value, folded))})
+			fields = append(fields, Field{Name: name, Value: p.decodeWords(v)})
 		}
 	}
 	return fields, nil
@@ -185,7 +247,7 @@ func (p *parser) body(raw []byte, ci *contentInfo, depth int) {
 		}
 		ci.mediaType = "text/plain" // RFC 2045, 5.2
 	}
-	if depth > p.lim.Depth || len(p.m.Parts) >= p.lim.Parts {
+	if depth > p.lim.Depth || len(p.parts) >= p.lim.Parts {
 		p.m.Truncated = true
 		return
 	}
@@ -202,7 +264,7 @@ func (p *parser) body(raw []byte, ci *contentInfo, depth int) {
 			p.m.defect("encoded-message") // RFC 2046, 5.2.1
 			raw = bytes.Clone(p.decode(raw, ci.encoding))
 		}
-		p.m.Parts = append(p.m.Parts, p.part(raw, ci))
+		p.parts = append(p.parts, p.part(raw, ci))
 		p.entity(raw, depth+1)
 	default:
 		p.leaf(raw, ci, ci.mediaType)
@@ -233,7 +295,7 @@ func (p *parser) multipart(raw []byte, boundary string, depth int) bool {
 			p.entity(raw[start:i], depth+1)
 		}
 		start = min(pos+len(after)+eolLen(raw[pos+len(after):]), len(raw))
-		if last || len(p.m.Parts) >= p.lim.Parts {
+		if last || len(p.parts) >= p.lim.Parts {
 			return true
 		}
 	}
@@ -254,7 +316,7 @@ func (p *parser) part(raw []byte, ci *contentInfo) Part {
 		Type:       ci.mediaType,
 		Charset:    strings.ToLower(param(ci.params, "charset")),
 		Encoding:   ci.encoding,
-		Name:       p.decodeWords(name),
+		Name:       p.decodeWords([]byte(name)),
 		Attachment: len(ci.disposition) >= 10 && strings.EqualFold(ci.disposition[:10], "attachment"),
 		Size:       len(raw),
 	}
@@ -263,8 +325,8 @@ func (p *parser) part(raw []byte, ci *contentInfo) Part {
 // leaf takes the text of a part that has some, whatever its name says about being attached.
 func (p *parser) leaf(raw []byte, ci *contentInfo, mediaType string) {
 	part := p.part(raw, ci)
-	p.m.Parts = append(p.m.Parts, part)
-	room := p.lim.Text - p.text.Len() - p.hidden.Len()
+	p.parts = append(p.parts, part)
+	room := p.room()
 	if !strings.HasPrefix(mediaType, "text/") || room <= 0 {
 		p.m.Truncated = p.m.Truncated || room <= 0
 		return
@@ -281,8 +343,7 @@ func (p *parser) leaf(raw []byte, ci *contentInfo, mediaType string) {
 		return
 	}
 	body = body[:min(len(body), room)]
-	p.text.Write(body)
-	p.text.WriteByte('\n')
+	p.text = append(append(p.text, body...), '\n')
 	p.plainLinks(body)
 }
 
@@ -291,13 +352,19 @@ func looksLikeHTML(b []byte) bool {
 	if len(b) < 6 || b[0] != '<' {
 		return false
 	}
-	head := strings.ToLower(string(b[:min(len(b), 16)]))
-	return strings.HasPrefix(head, "<html") || strings.HasPrefix(head, "<!doctype") || strings.HasPrefix(head, "<body") || strings.HasPrefix(head, "<head")
+	var buf [16]byte
+	head := lowerTo(buf[:0], b)
+	for _, sign := range []string{"<html", "<!doctype", "<body", "<head"} {
+		if bytes.HasPrefix(head, []byte(sign)) {
+			return true
+		}
+	}
+	return false
 }
 
 // plainLinks finds URLs in plain text.
 func (p *parser) plainLinks(b []byte) {
-	for len(p.m.Links) < p.lim.Links {
+	for len(p.links) < p.lim.Links {
 		i := bytes.Index(b, []byte("://"))
 		if i < 0 {
 			return
@@ -311,8 +378,8 @@ func (p *parser) plainLinks(b []byte) {
 			end++
 		}
 		if u := bytes.TrimRight(b[start:end], ".,;:!?)]}'*"); start < i && len(u) > i+3-start {
-			s := string(u)
-			p.m.Links = append(p.m.Links, Link{URL: s, Text: s})
+			s := p.keep(u)
+			p.links = append(p.links, Link{URL: s, Text: s})
 		}
 		b = b[end:]
 	}

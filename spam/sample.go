@@ -35,21 +35,15 @@ func (s *samples) random(n uint64) uint64 {
 	return (x ^ x>>31) % n
 }
 
-// put takes a sample and returns its slot, or false when the sample is left out.
-func (s *samples) put(data []byte, fresh bool) (slot uint32, ok bool) {
+// choose returns the slot for the sample of one more message, or false when it is left out.
+func (s *samples) choose() (slot uint32, ok bool) {
 	s.came++
 	if len(s.slots) < samplesPerClass {
-		slot = uint32(len(s.slots))
 		s.slots = append(s.slots, sample{})
-	} else {
-		n := s.random(s.came)
-		if n >= samplesPerClass {
-			return 0, false
-		}
-		slot = uint32(n)
+		return uint32(len(s.slots) - 1), true
 	}
-	s.set(slot, data, fresh)
-	return slot, true
+	n := s.random(s.came)
+	return uint32(n), n < samplesPerClass
 }
 
 func (s *samples) set(slot uint32, data []byte, fresh bool) {
@@ -105,23 +99,30 @@ func (s *samples) reserved() []byte {
 }
 
 func packSample(f *features, l Label) []byte {
-	words := make([]uint32, len(f.words))
+	t := scratchPool.Get().(*tokenScratch)
+	t.list = t.list[:0]
 	for i := range f.words {
-		words[i] = f.words[i].cell
+		c := f.words[i].cell - wordBase
+		t.seen[c>>6] |= 1 << (c & 63)
 	}
-	grams := slices.Clone(f.grams)
-	b := make([]byte, 0, 2+8+len(grams)*5/4+len(words)*5/2)
+	t.list = t.seen.drain(t.list)
+	b := make([]byte, 0, 2+8+len(f.grams)*5/4+len(t.list)*5/2)
 	b = append(b, TokenizerVersion, byte(l))
-	for _, cells := range [][]uint32{grams, words} {
-		slices.Sort(cells)
-		b = binary.AppendUvarint(b, uint64(len(cells)))
-		before := uint32(0)
-		for _, c := range cells {
-			b = binary.AppendUvarint(b, uint64(c-before))
-			before = c
-		}
-	}
+	b = appendCells(b, f.grams, 0)
+	b = appendCells(b, t.list, wordBase)
+	scratchPool.Put(t)
 	return slices.Clip(b)
+}
+
+// appendCells appends ascending cells, to each of which base is added.
+func appendCells(b []byte, cells []uint32, base uint32) []byte {
+	b = binary.AppendUvarint(b, uint64(len(cells)))
+	before := uint32(0)
+	for _, c := range cells {
+		b = binary.AppendUvarint(b, uint64(c+base-before))
+		before = c + base
+	}
+	return b
 }
 
 // unpackSample reads a sample into f, whose memory it reuses.
@@ -145,7 +146,7 @@ func unpackSample(b []byte, f *features) (Label, bool) {
 				return Unlabelled, false
 			}
 			b = b[n:]
-			if c += d; d > cellCount || c >= cellCount {
+			if c += d; d > cellCount || c >= cellCount || (c >= wordBase) != (group == 1) {
 				return Unlabelled, false
 			}
 			if group == 0 {

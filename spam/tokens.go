@@ -1,6 +1,7 @@
 package spam
 
 import (
+	"math/bits"
 	"slices"
 	"strings"
 	"sync"
@@ -83,10 +84,27 @@ func (m *Message) tokens() *features {
 
 // tokenScratch is reused between messages.
 type tokenScratch struct {
-	seen [1 << (wordBits - 6)]uint64
-	gram [1 << (gramBits - 6)]uint64
+	seen bitSet
+	gram bitSet
 	word []word
 	list []uint32
+}
+
+// A bitSet holds cells of words, or of strings of bytes.
+type bitSet [1 << (gramBits - 6)]uint64
+
+// drain appends what is in the set, in ascending order, and empties it.
+func (b *bitSet) drain(list []uint32) []uint32 {
+	for at, w := range b {
+		if w == 0 {
+			continue
+		}
+		b[at] = 0
+		for ; w != 0; w &= w - 1 {
+			list = append(list, uint32(at<<6+bits.TrailingZeros64(w)))
+		}
+	}
+	return list
 }
 
 var scratchPool = sync.Pool{New: func() any { return &tokenScratch{} }}
@@ -105,12 +123,10 @@ func tokenize(m *Message) *features {
 	t.text(m.Text, kindBody)
 	t.text(m.Hidden, kindHidden)
 	t.grams(m.raw[:min(len(m.raw), headBytes)])
+	t.list = t.gram.drain(t.list)
 	f := &features{words: slices.Clone(t.word), grams: slices.Clone(t.list), received: m.Get("received") != ""}
 	for _, w := range t.word {
 		t.seen[(w.cell-wordBase)>>6] = 0
-	}
-	for _, g := range t.list {
-		t.gram[g>>6] = 0
 	}
 	clear(t.word)
 	scratchPool.Put(t.tokenScratch)
@@ -127,10 +143,7 @@ func (t *tokenizer) grams(b []byte) {
 	for _, c := range b[3:] {
 		v = v<<8 | uint32(c)
 		h := v * 0x9E3779B1 >> (32 - gramBits)
-		if t.gram[h>>6]&(1<<(h&63)) == 0 {
-			t.gram[h>>6] |= 1 << (h & 63)
-			t.list = append(t.list, h)
-		}
+		t.gram[h>>6] |= 1 << (h & 63)
 	}
 }
 
@@ -297,20 +310,13 @@ func (t *tokenizer) structure() {
 			t.add(kindStructure, "attachment")
 		}
 	}
-	t.add(kindStructure, [...]string{"no text", "a line of text", "short text", "some text", "long text", "very long text"}[min(bitLen(len(m.Text)/64)/2, 5)])
+	t.add(kindStructure, [...]string{"no text", "a line of text", "short text", "some text", "long text", "very long text"}[min(bits.Len(uint(len(m.Text)/64))/2, 5)])
 	if m.Hidden != "" {
 		t.add(kindStructure, "hidden text")
 	}
 	for _, tag := range m.markup {
 		t.add(kindMarkup, tag)
 	}
-}
-
-func bitLen(n int) (bits int) {
-	for ; n > 0; n >>= 1 {
-		bits++
-	}
-	return bits
 }
 
 func (t *tokenizer) links() {
@@ -350,7 +356,7 @@ func (t *tokenizer) links() {
 			}
 		})
 	}
-	t.add(kindStructure, [...]string{"no links", "a link", "some links", "links", "many links"}[min(bitLen(len(t.m.Links)), 4)])
+	t.add(kindStructure, [...]string{"no links", "a link", "some links", "links", "many links"}[min(bits.Len(uint(len(t.m.Links))), 4)])
 }
 
 // text adds the words of s, and pairs of them.
