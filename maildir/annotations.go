@@ -15,6 +15,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // The annotations of a mailbox are a file of ours in its folder, those of the store another one
@@ -138,7 +139,7 @@ func replaceSideFile(ctx context.Context, path string, change func(text string) 
 	case len(b) > 0:
 		return atomicfile.Write(path, b, 0o600)
 	}
-	if err := os.Remove(path); err != nil {
+	if err := disk.Remove(path); err != nil {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(path))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 	"github.com/mailblocks/mailblocks/internal/dotlock"
 )
 
@@ -36,7 +37,7 @@ type arriving struct {
 // discard removes what is left of an arrival in tmp/.
 func (a *arrival) discard() {
 	for _, file := range a.files {
-		_ = os.Remove(file.tmp)
+		_ = disk.Remove(file.tmp)
 	}
 }
 
@@ -117,7 +118,7 @@ func (f *folder) commit(ctx context.Context, batch []*arrival) error {
 	}
 	undo := func() {
 		for _, m := range msgs {
-			_ = os.Remove(f.dir.path(m.ref))
+			_ = disk.Remove(f.dir.path(m.ref))
 			f.drop(m.ref)
 		}
 	}
@@ -127,7 +128,7 @@ func (f *folder) commit(ctx context.Context, batch []*arrival) error {
 				continue
 			}
 			for i, m := range a.msgs {
-				if err := os.Rename(a.files[i].tmp, f.dir.path(m.ref)); err != nil {
+				if err := disk.Rename(a.files[i].tmp, f.dir.path(m.ref)); err != nil {
 					undo()
 					return err
 				}
@@ -188,8 +189,8 @@ func (d Dir) receive(ctx context.Context, msg imap.NewMessage) (arriving, error)
 	}
 	if a.date.IsZero() {
 		a.date = time.Now()
-	} else if err := os.Chtimes(t.path, a.date, a.date); err != nil {
-		_ = os.Remove(t.path)
+	} else if err := disk.Chtimes(t.path, a.date); err != nil {
+		_ = disk.Remove(t.path)
 		return arriving{}, err
 	}
 	return a, nil
@@ -206,7 +207,7 @@ func (d Dir) link(ctx context.Context, from Dir, m *message) (arriving, error) {
 	}
 	t := tmpFile{unique: unique(time.Now()), size: info.Size(), crlfSize: m.size}
 	t.path = filepath.Join(string(d), "tmp", t.unique)
-	if err := os.Link(path, t.path); err != nil {
+	if err := disk.Link(path, t.path); err != nil {
 		if os.IsNotExist(err) {
 			return a, err
 		}
@@ -218,8 +219,8 @@ func (d Dir) link(ctx context.Context, from Dir, m *message) (arriving, error) {
 		if t, err = d.write(ctx, f); err != nil {
 			return a, err
 		}
-		if err := os.Chtimes(t.path, a.date, a.date); err != nil {
-			_ = os.Remove(t.path)
+		if err := disk.Chtimes(t.path, a.date); err != nil {
+			_ = disk.Remove(t.path)
 			return a, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // A Dir is the path of one Maildir: a folder with cur, new and tmp in it. Its methods keep
@@ -79,7 +80,7 @@ func (d Dir) Commit(base, flags string) (Ref, error) {
 	}
 	err := checkBase(base)
 	if err == nil {
-		err = os.Rename(d.staged(base), d.path(ref))
+		err = disk.Rename(d.staged(base), d.path(ref))
 	}
 	if err == nil {
 		err = atomicfile.SyncDir(filepath.Dir(d.path(ref)))
@@ -91,7 +92,7 @@ func (d Dir) Commit(base, flags string) (Ref, error) {
 }
 
 // Discard removes what Stage stored and Commit did not take.
-func (d Dir) Discard(base string) { _ = os.Remove(d.staged(base)) }
+func (d Dir) Discard(base string) { _ = disk.Remove(d.staged(base)) }
 
 func (d Dir) staged(base string) string {
 	name, _, _ := strings.Cut(base, ",")
@@ -129,11 +130,11 @@ func (d Dir) SetFlags(r Ref, letters string) (Ref, error) {
 	if to == r {
 		return to, nil
 	}
-	return to, os.Rename(d.path(r), d.path(to))
+	return to, disk.Rename(d.path(r), d.path(to))
 }
 
 // Remove removes the message. fs.ErrNotExist: it was renamed or removed since.
-func (d Dir) Remove(r Ref) error { return os.Remove(d.path(r)) }
+func (d Dir) Remove(r Ref) error { return disk.Remove(d.path(r)) }
 
 // CleanTmp removes what deliveries that died left in tmp/, once it is older than 36 hours.
 func (d Dir) CleanTmp(now time.Time) error {
@@ -145,7 +146,7 @@ func (d Dir) CleanTmp(now time.Time) error {
 		}
 		path := filepath.Join(tmp, file)
 		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > 36*time.Hour {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := disk.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
 		}
@@ -197,14 +198,14 @@ func (f tmpFile) base() string { return fmt.Sprintf("%s,S=%d,W=%d", f.unique, f.
 func (d Dir) write(ctx context.Context, r io.Reader) (t tmpFile, err error) {
 	t.unique = unique(time.Now())
 	t.path = filepath.Join(string(d), "tmp", t.unique)
-	f, err := os.OpenFile(t.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := disk.OpenFile(t.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return t, fmt.Errorf("maildir: deliver to %s: %w", d, err)
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
-			os.Remove(t.path)
+			disk.Remove(t.path)
 			err = fmt.Errorf("maildir: deliver to %s: %w", d, err)
 		}
 	}()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // The index, mailblocks-index, holds what a Maildir's own files cannot: mod-sequences, the
@@ -246,7 +247,7 @@ func (x *index) flush() (err error) {
 			x.read = 0
 		}
 	}()
-	f, err := os.OpenFile(x.path, os.O_WRONLY, 0)
+	f, err := disk.OpenFile(x.path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

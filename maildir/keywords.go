@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // The letters a-z in file names stand for the keywords in dovecot-keywords: lines
@@ -107,7 +108,7 @@ func (k *keywords) save() error {
 	if k.info != nil {
 		if at := time.Now(); at.Unix() <= k.info.ModTime().Unix() {
 			at = k.info.ModTime().Truncate(time.Second).Add(time.Second)
-			if err := os.Chtimes(k.path, at, at); err != nil {
+			if err := disk.Chtimes(k.path, at); err != nil {
 				return err
 			}
 		}

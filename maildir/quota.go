@@ -14,6 +14,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // maildirsize in the root, as Courier and Dovecot keep it (Maildir++):
@@ -171,7 +172,7 @@ func (q quota) add(ctx context.Context, delta usage, forced bool) error {
 
 // note appends a line. It returns which file got it, nil when there is none.
 func (q quota) note(u usage) (info fs.FileInfo, err error) {
-	f, err := os.OpenFile(q.path(), os.O_WRONLY|os.O_APPEND, 0)
+	f, err := disk.OpenFile(q.path(), os.O_WRONLY|os.O_APPEND, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // removed to be counted anew
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // Options are the optional parts of Open. A nil *Options means defaults. Stores of one process
@@ -253,15 +254,15 @@ func (s *Store) create(ctx context.Context, name string, opts *imap.CreateOption
 		return imap.ErrMailboxExists
 	}
 	// It is made whole under another name, and comes to be by the rename.
-	fresh, err := os.MkdirTemp(s.root, "mailblocks-new-*")
+	fresh, err := disk.MkdirTemp(s.root, "mailblocks-new-*")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(fresh)
+	defer disk.RemoveAll(fresh)
 	if err := Dir(fresh).Init(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(fresh, "maildirfolder"), nil, 0o600); err != nil {
+	if err := makeEmpty(filepath.Join(fresh, "maildirfolder"), 0o600); err != nil {
 		return err
 	}
 	if opts != nil && opts.SpecialUse != "" {
@@ -277,7 +278,7 @@ func (s *Store) create(ctx context.Context, name string, opts *imap.CreateOption
 	if err := list.write(func(func(uidRecord) bool) {}); err != nil {
 		return err
 	}
-	if err := os.Rename(fresh, path); err != nil {
+	if err := disk.Rename(fresh, path); err != nil {
 		if isMaildir(path) {
 			return imap.ErrMailboxExists
 		}
@@ -309,12 +310,12 @@ func (s *Store) delete(ctx context.Context, name string) error {
 		return imap.ErrNoMailbox
 	}
 	// Gone at once by the rename; a crash after it leaves a folder that nobody lists.
-	away, err := os.MkdirTemp(s.root, "mailblocks-deleted-*")
+	away, err := disk.MkdirTemp(s.root, "mailblocks-deleted-*")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(away)
-	if err := os.Rename(path, filepath.Join(away, "folder")); err != nil {
+	defer disk.RemoveAll(away)
+	if err := disk.Rename(path, filepath.Join(away, "folder")); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return imap.ErrNoMailbox
 		}
@@ -388,7 +389,7 @@ func (s *Store) rename(ctx context.Context, old, new string) error {
 	slices.Sort(names)
 	for _, name := range names {
 		path := tree[name]
-		if err := os.Rename(path, moves[path]); err != nil {
+		if err := disk.Rename(path, moves[path]); err != nil {
 			return err
 		}
 		wakeFolder(path)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // The UID list, dovecot-uidlist, version 3. Lines end in LF; UIDs ascend.
@@ -215,7 +216,7 @@ func (rec uidRecord) appendTo(b []byte) []byte {
 // append adds records at the end of the file and syncs it. The lock is held, and the list
 // was refreshed under it.
 func (l *uidList) append(recs []uidRecord) (err error) {
-	f, err := os.OpenFile(l.path, os.O_WRONLY, 0)
+	f, err := disk.OpenFile(l.path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

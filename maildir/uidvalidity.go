@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // New folders get their UIDVALIDITY from the root of the tree: an empty file
@@ -37,12 +38,9 @@ func nextUIDValidity(ctx context.Context, root string, now time.Time) (uint32, e
 		}
 		fresh := filepath.Join(root, fmt.Sprintf("%s.%08x", uidValidityFile, next))
 		if name != "" {
-			err = os.Rename(filepath.Join(root, name), fresh)
+			err = disk.Rename(filepath.Join(root, name), fresh)
 		} else {
-			var f *os.File
-			if f, err = os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444); err == nil {
-				err = f.Close()
-			}
+			err = makeEmpty(fresh, 0o444)
 		}
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 			continue // another process took this value
@@ -74,4 +72,13 @@ func lastUIDValidity(root string) (last uint32, name string, err error) {
 		}
 	}
 	return last, name, nil
+}
+
+// makeEmpty makes an empty file, which must not exist.
+func makeEmpty(path string, perm fs.FileMode) error {
+	f, err := disk.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/mailblocks/mailblocks/internal/disk"
 )
 
 // Write makes the file at path hold data. When it returns nil, data survives a power cut;
@@ -23,14 +25,14 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 
 // WriteFunc is Write for content that write produces.
 func WriteFunc(path string, perm fs.FileMode, write func(w io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp*")
+	f, err := disk.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp*")
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
-			os.Remove(f.Name())
+			disk.Remove(f.Name())
 		}
 	}()
 	if err = f.Chmod(perm); err != nil && runtime.GOOS != "windows" {
@@ -45,7 +47,7 @@ func WriteFunc(path string, perm fs.FileMode, write func(w io.Writer) error) (er
 	if err = f.Close(); err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), path); err != nil {
+	if err = disk.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
@@ -53,20 +55,7 @@ func WriteFunc(path string, perm fs.FileMode, write func(w io.Writer) error) (er
 
 // SyncDir makes the names in dir durable: files made, renamed or removed there. Windows
 // has no such call and needs none.
-func SyncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
+func SyncDir(dir string) error { return disk.SyncDir(dir) }
 
 // MkdirAll makes dir and its parents as os.MkdirAll does, and makes their names durable.
 func MkdirAll(dir string, perm fs.FileMode) error {
@@ -82,7 +71,7 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(dir, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := disk.Mkdir(dir, perm); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return SyncDir(parent)
