@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/internal/shared"
 )
 
 // peer returns a program that nobody here wrote, or skips the test.
@@ -23,7 +24,7 @@ func peer(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skipf("%s is not installed", name)
+		shared.Missing(t, name)
 	}
 	return path
 }
