@@ -13,6 +13,8 @@ type cacheKey struct {
 	uid  imap.UID
 	kind itemKind
 	utf8 bool
+	// label tells sections apart.
+	label string
 }
 
 // cache keeps rendered ENVELOPEs and BODYSTRUCTUREs of all mailboxes, within a number of

@@ -24,10 +24,14 @@ type fetcher struct {
 	// extra has what the index does not: ids and save dates.
 	extra map[imap.UID]imap.Message
 
-	// rendered has, for each item, what prepare made of the message at hand.
+	// rendered has, for each item, what prepare made of the message at hand. It begins with
+	// what the cache had.
 	rendered [][]byte
+	cached   [][]byte // rendered of all messages of a batch
 
 	bodies    bool // an item needs the body
+	digests   bool // an item needs no more than a digest
+	full      bool // the digest must have the tree
 	structure bool // BODY or BODYSTRUCTURE is among the items
 	flags     bool // FLAGS is
 	uid       bool // UID is
@@ -157,8 +161,11 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 	for i := range f.items {
 		it := &f.items[i]
 		setsSeen = setsSeen || it.seen && !s.readOnly
-		f.bodies = f.bodies || it.kind == itemEnvelope || it.kind == itemBody || it.kind == itemBodyStructure ||
-			it.kind == itemSection || it.kind == itemBinary || it.kind == itemBinarySize || it.kind == itemPreview
+		structured := len(it.number) > 0 || it.kind == itemBody || it.kind == itemBodyStructure || it.kind == itemBinary ||
+			it.kind == itemBinarySize || it.kind == itemPreview
+		f.full = f.full || structured
+		f.digests = f.digests || structured || it.kind == itemEnvelope || it.fromDigest()
+		f.bodies = f.bodies || f.digests || it.kind == itemSection
 	}
 	type target struct {
 		pos int
@@ -192,12 +199,23 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 		if f.flags || len(unseen) > 0 {
 			c.tellKeywords(f.cur)
 		}
-		for _, t := range batch {
+		var known digests
+		if f.digests {
+			entries := make([]*entry, len(batch))
+			for i, t := range batch {
+				entries[i] = t.e
+			}
+			known = f.lookAhead(ctx, entries)
+		}
+		for i, t := range batch {
+			if f.digests {
+				f.rendered = f.cached[i*len(f.items) : (i+1)*len(f.items)]
+			}
 			withFlags := len(unseen) > 0 && unseen.Contains(t.e.uid)
 			_, now := f.cur.find(t.e.uid)
 			news := now != nil && now.modSeq != t.e.modSeq && (f.flags || withFlags)
 			// News come with their mod-sequence: they are not told again.
-			if err := f.one(ctx, t.pos+1, t.e, withFlags || news && c.condstore); err != nil {
+			if err := f.one(ctx, t.pos+1, t.e, known[t.e.uid], withFlags || news && c.condstore); err != nil {
 				return err
 			}
 			if news {
@@ -244,9 +262,9 @@ func (f *fetcher) end(err error) reply {
 
 // one writes the response for one message. Whatever can fail comes before its first octet,
 // but for reading what a literal announced. Only an error of the connection is returned.
-func (f *fetcher) one(ctx context.Context, num int, e *entry, withFlags bool) error {
+func (f *fetcher) one(ctx context.Context, num int, e *entry, d *mimetree.Digest, withFlags bool) error {
 	c := f.c
-	m := &message{mb: c.sel.box.mb, uid: e.uid}
+	m := &message{mb: c.sel.box.mb, uid: e.uid, digest: d}
 	defer m.close()
 	if f.bodies {
 		if err := f.prepare(ctx, m); err != nil {
@@ -308,9 +326,14 @@ func (f *fetcher) prepare(ctx context.Context, m *message) error {
 		var err error
 		switch it.kind {
 		case itemEnvelope, itemBody, itemBodyStructure, itemPreview:
-			f.rendered[i], err = f.render(ctx, it.kind, m)
+			if f.rendered[i] == nil {
+				f.rendered[i], err = f.render(ctx, it, m)
+			}
 		case itemSection:
 			switch {
+			case f.rendered[i] != nil && it.cacheable():
+			case it.cacheable():
+				f.rendered[i], err = f.render(ctx, it, m)
 			case len(it.fields) > 0:
 				f.rendered[i], err = m.headerFields(ctx, it)
 			default:
@@ -318,6 +341,9 @@ func (f *fetcher) prepare(ctx context.Context, m *message) error {
 			}
 		case itemBinary, itemBinarySize:
 			if err = m.parse(ctx); err == nil {
+				err = m.open(ctx)
+			}
+			if err == nil {
 				if p := m.tree.Find(it.number); p != nil && len(it.number) > 0 && !p.IsMultipart() {
 					if _, known := decodeTransfer(p.Encoding, nil); !known {
 						err = errUnknownEncoding
@@ -332,14 +358,58 @@ func (f *fetcher) prepare(ctx context.Context, m *message) error {
 	return nil
 }
 
-// render returns ENVELOPE, BODY, BODYSTRUCTURE or PREVIEW, from the cache if it has it.
-func (f *fetcher) render(ctx context.Context, kind itemKind, m *message) (b []byte, err error) {
-	cache := &f.c.server.cache
-	key := cacheKey{f.c.sel.box.id, m.uid, kind, f.c.enc.UTF8}
-	if b := cache.get(key); b != nil {
-		return b, nil
+// cacheable reports whether what the item shows is kept in the cache.
+func (it *fetchItem) cacheable() bool {
+	switch it.kind {
+	case itemEnvelope, itemBody, itemBodyStructure, itemPreview:
+		return true
 	}
-	if kind == itemEnvelope {
+	return it.fromDigest() && !it.partial
+}
+
+func (f *fetcher) cacheKey(it *fetchItem, uid imap.UID) cacheKey {
+	key := cacheKey{box: f.c.sel.box.id, uid: uid, kind: it.kind}
+	if it.kind == itemSection {
+		key.label = it.label
+	} else {
+		key.utf8 = f.c.enc.UTF8
+	}
+	return key
+}
+
+// lookAhead makes cached, and finds out what the cache does not know of a batch of messages,
+// all at once.
+func (f *fetcher) lookAhead(ctx context.Context, batch []*entry) digests {
+	f.cached = f.cached[:0]
+	var need []*entry
+	for _, e := range batch {
+		missing := false
+		for i := range f.items {
+			it := &f.items[i]
+			var b []byte
+			if it.cacheable() {
+				b = f.c.server.cache.get(f.cacheKey(it, e.uid))
+				missing = missing || b == nil
+			} else {
+				missing = missing || len(it.number) > 0 || it.kind == itemBinary || it.kind == itemBinarySize || it.fromDigest()
+			}
+			f.cached = append(f.cached, b)
+		}
+		if missing {
+			need = append(need, e)
+		}
+	}
+	if len(need) == 0 {
+		return nil
+	}
+	return f.c.sel.box.digests(ctx, need, f.full)
+}
+
+// render makes what a cacheable item shows, and puts it into the cache.
+func (f *fetcher) render(ctx context.Context, it *fetchItem, m *message) (b []byte, err error) {
+	key := f.cacheKey(it, m.uid)
+	switch it.kind {
+	case itemEnvelope:
 		if f.structure {
 			if err := m.parse(ctx); err != nil { // once for both
 				return nil, err
@@ -349,19 +419,23 @@ func (f *fetcher) render(ctx context.Context, kind itemKind, m *message) (b []by
 			return nil, err
 		}
 		b = m.header.Envelope.AppendEnvelope(nil, key.utf8)
-	} else if kind == itemPreview {
+	case itemPreview:
 		text, err := m.preview(ctx)
 		if err != nil {
 			return nil, err
 		}
 		b = wire.AppendString(nil, text, key.utf8)
-	} else {
+	case itemSection:
+		if b, err = m.headerFields(ctx, it); err != nil {
+			return nil, err
+		}
+	default:
 		if err := m.parse(ctx); err != nil {
 			return nil, err
 		}
-		b = m.tree.AppendStructure(nil, kind == itemBodyStructure, key.utf8)
+		b = m.tree.AppendStructure(nil, it.kind == itemBodyStructure, key.utf8)
 	}
-	cache.put(key, slices.Clone(b)) // without room to grow
+	f.c.server.cache.put(key, slices.Clone(b)) // without room to grow
 	return b, nil
 }
 

@@ -188,7 +188,7 @@ func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, 
 	if err != nil {
 		return nil, err
 	}
-	m := &candidate{message: message{mb: s.box.mb}, ctx: ctx, recent: s.recent}
+	m := &candidate{message: message{mb: s.box.mb}, box: s.box, view: s.view, full: query.cost == costBody, ctx: ctx, recent: s.recent}
 	if p.extra {
 		f := fetcher{c: c}
 		if err := f.loadExtra(ctx, imap.AllUIDs); err != nil {

@@ -92,7 +92,7 @@ func (c *conn) updateContexts(ctx context.Context, touched, news imap.UIDSet) {
 
 func (c *conn) updateContext(ctx context.Context, x *searchContext, touched, news imap.UIDSet) error {
 	s := c.sel
-	m := &candidate{message: message{mb: s.box.mb}, ctx: ctx, recent: s.recent}
+	m := &candidate{message: message{mb: s.box.mb}, box: s.box, full: x.query.cost == costBody, ctx: ctx, recent: s.recent}
 	var lost, won imap.UIDSet
 	var hits []hit
 	for pos, e := range s.view.within(touched) {

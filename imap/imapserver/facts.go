@@ -176,11 +176,11 @@ func parseFacts(b []byte) *sortFacts {
 // facts returns the facts of a message, from the cache if it has them. Of a message that is
 // gone nothing is known.
 func (m *candidate) facts(c *conn) *sortFacts {
-	key := cacheKey{c.sel.box.id, m.uid, c.comparator.facts, false}
+	key := cacheKey{box: c.sel.box.id, uid: m.uid, kind: c.comparator.facts}
 	if b := c.server.cache.get(key); b != nil {
 		return parseFacts(b)
 	}
-	if !m.ready() {
+	if m.known() == nil && !m.ready() {
 		return new(sortFacts)
 	}
 	if err := m.parseHeader(m.ctx); err != nil {

@@ -28,6 +28,7 @@ const (
 	itemThreadID
 	itemSaveDate
 	itemPreview
+	itemDigest // no item, but what the cache calls a digest
 	// No items: what the cache calls sortFacts, for each comparator.
 	itemFacts
 	itemFactsASCII

@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"bytes"
 	"context"
 	"io"
 
@@ -14,6 +15,7 @@ type message struct {
 	mb  imap.Mailbox
 	uid imap.UID
 
+	digest *mimetree.Digest // spares opening the body; nil: there is none
 	body   imap.Body
 	header *mimetree.Part // of the header alone
 	tree   *mimetree.Part
@@ -43,9 +45,13 @@ func (m *message) parseHeader(ctx context.Context) (err error) {
 	if m.header != nil {
 		return nil
 	}
-	if m.tree != nil {
+	if m.tree != nil && m.tree.Envelope != nil {
 		m.header = m.tree
 		return nil
+	}
+	if m.digest != nil {
+		m.header, err = m.digest.Header()
+		return err
 	}
 	if err = m.open(ctx); err == nil {
 		m.header, err = mimetree.ParseHeader(m.body, m.body.Size())
@@ -57,6 +63,11 @@ func (m *message) parseHeader(ctx context.Context) (err error) {
 func (m *message) parse(ctx context.Context) (err error) {
 	if m.tree != nil {
 		return nil
+	}
+	if m.digest != nil && m.digest.HasTree() {
+		if m.tree, err = m.digest.Tree(); err == nil {
+			return nil
+		}
 	}
 	if err = m.open(ctx); err == nil {
 		m.tree, err = mimetree.Parse(m.body, m.body.Size())
@@ -77,7 +88,7 @@ func (m *message) section(ctx context.Context, it *fetchItem) (start, end int64,
 			return 0, 0, false, err
 		}
 		start, end, ok = m.tree.Section(it.number, it.text)
-		return start, end, ok, nil
+		return start, end, ok, m.open(ctx)
 	}
 	if err := m.open(ctx); err != nil {
 		return 0, 0, false, err
@@ -97,6 +108,10 @@ func (m *message) section(ctx context.Context, it *fetchItem) (start, end int64,
 
 // headerFields returns HEADER.FIELDS, nil when there is no such header.
 func (m *message) headerFields(ctx context.Context, it *fetchItem) ([]byte, error) {
+	if m.digest != nil && it.fromDigest() {
+		b, err := mimetree.FilterHeader(bytes.NewReader(m.digest.Head), 0, int64(len(m.digest.Head)), it.fields, false)
+		return it.partOf(b), err
+	}
 	if err := m.open(ctx); err != nil {
 		return nil, err
 	}
@@ -109,10 +124,15 @@ func (m *message) headerFields(ctx context.Context, it *fetchItem) ([]byte, erro
 		}
 	}
 	b, err := mimetree.FilterHeader(m.body, start, end, it.fields, it.not)
-	if it.partial {
-		n := int64(len(b))
-		from := min(it.offset, n)
-		b = b[from : from+min(it.count, n-from)]
+	return it.partOf(b), err
+}
+
+// partOf returns what a partial item shows of b.
+func (it *fetchItem) partOf(b []byte) []byte {
+	if !it.partial {
+		return b
 	}
-	return b, err
+	n := int64(len(b))
+	from := min(it.offset, n)
+	return b[from : from+min(it.count, n-from)]
 }

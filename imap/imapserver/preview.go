@@ -29,6 +29,9 @@ func (m *message) preview(ctx context.Context) (string, error) {
 	if p == nil {
 		return "", nil
 	}
+	if err := m.open(ctx); err != nil {
+		return "", err
+	}
 	r, known := decodeTransfer(p.Encoding, m.reader(p.Body, p.End))
 	if !known {
 		return "", nil

@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-message/charset"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/imap/internal/mimetree"
 )
 
 // cost says what a criterion has to look at.
@@ -32,6 +33,7 @@ type criterion struct {
 // candidate is the message a search looks at.
 type candidate struct {
 	message
+	box    *box
 	num    int
 	entry  *entry
 	index  *index
@@ -43,6 +45,11 @@ type candidate struct {
 	score  float64 // sum of what fuzzy keys gave
 	scored int     // how many did
 
+	view           *index  // to look ahead in; nil: no farther than this message
+	full           bool    // the search looks into bodies: the trees of their parts are wanted
+	ahead          digests // of messages up to the one at position aheadEnd
+	aheadEnd, step int
+
 	head    []byte // the header's octets, in scratch
 	hasHead bool
 	scratch scratch
@@ -52,6 +59,36 @@ func (m *candidate) reset(num int, uid imap.UID) {
 	m.message = message{mb: m.mb, uid: uid}
 	m.num, m.head, m.hasHead = num, nil, false
 	m.score, m.scored = 0, 0
+}
+
+// maxAhead is how many messages a search learns about at once.
+const maxAhead = 256
+
+// known returns the message's digest, nil when there is none. The more messages in a row are
+// asked about, the more are learned about with one of them.
+func (m *candidate) known() *mimetree.Digest {
+	if m.digest != nil || m.err != nil {
+		return m.digest
+	}
+	if m.num > m.aheadEnd {
+		if m.num-1-m.aheadEnd > m.step {
+			m.step = 0
+		}
+		batch := []*entry{m.entry}
+		m.step = min(2*m.step+1, maxAhead)
+		if m.view != nil {
+			for _, e := range m.view.from(m.num) {
+				if len(batch) >= m.step {
+					break
+				}
+				batch = append(batch, e)
+			}
+		}
+		m.ahead = m.box.digests(m.ctx, batch, m.full)
+		m.aheadEnd = m.num - 1 + len(batch)
+	}
+	m.digest = m.ahead[m.uid]
+	return m.digest
 }
 
 // Bounds on a search program.

@@ -172,7 +172,13 @@ func (m *candidate) fail(err error) {
 // is valid until the next one.
 func (m *candidate) fields(name string) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		eachField(m.header(), func(field, value []byte) bool {
+		header := []byte(nil)
+		if mimetree.IsKept(name) && m.known() != nil {
+			header = m.digest.Head
+		} else {
+			header = m.header()
+		}
+		eachField(header, func(field, value []byte) bool {
 			return len(field) != len(name) || !equalFold(string(field), name) || yield(m.scratch.decoded(value))
 		})
 	}
@@ -264,6 +270,7 @@ func plainAddresses(list []mimetree.Address) (b []byte) {
 
 // contains looks for n in the text of the message, decoded, and in its header.
 func (m *candidate) contains(n needle, header bool) bool {
+	m.known()
 	if !m.ready() {
 		return false
 	}

@@ -1,0 +1,129 @@
+package imapserver
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/imap/internal/mimetree"
+)
+
+// digests are what is known of messages of one mailbox without opening them.
+type digests map[imap.UID]*mimetree.Digest
+
+// digests returns what can be known of messages, with the trees of their parts when full: from
+// what the store keeps, or by reading them, on all processors, for the store to keep. Of
+// messages that cannot be read there is none.
+func (b *box) digests(ctx context.Context, entries []*entry, full bool) digests {
+	out := make(digests, len(entries))
+	parsed, kept := imap.Upgrade[imap.ParsedCache](b.mb)
+	cache := &b.account.server.cache
+	take := func(uid imap.UID, octets []byte) {
+		if d, err := mimetree.ParseDigest(octets); err == nil && (!full || d.HasTree()) {
+			out[uid] = d
+		}
+	}
+	if kept {
+		var set imap.UIDSet
+		for _, e := range entries {
+			set.Add(e.uid)
+		}
+		for uid, octets := range parsed.Parsed(ctx, set) {
+			take(uid, bytes.Clone(octets))
+		}
+	}
+	var missing []*entry
+	for _, e := range entries {
+		if !kept {
+			take(e.uid, cache.get(b.digestKey(e.uid)))
+		}
+		if d := out[e.uid]; d == nil || e.size != math.MaxUint32 && d.Size != int64(e.size) {
+			delete(out, e.uid)
+			missing = append(missing, e)
+		}
+	}
+	if len(missing) == 0 {
+		return out
+	}
+	made := make([]*mimetree.Digest, len(missing))
+	inParallel(len(missing), func(i int) {
+		if ctx.Err() == nil {
+			m := &message{mb: b.mb, uid: missing[i].uid}
+			made[i] = m.makeDigest(ctx, full)
+			m.close()
+		}
+	})
+	fresh := make(map[imap.UID][]byte, len(missing))
+	for i, d := range made {
+		if d == nil {
+			continue
+		}
+		uid := missing[i].uid
+		out[uid] = d
+		if octets := d.Append(nil); kept {
+			fresh[uid] = octets
+		} else {
+			cache.put(b.digestKey(uid), octets)
+		}
+	}
+	if len(fresh) > 0 {
+		parsed.KeepParsed(ctx, fresh)
+	}
+	return out
+}
+
+func (b *box) digestKey(uid imap.UID) cacheKey {
+	return cacheKey{box: b.id, uid: uid, kind: itemDigest}
+}
+
+// makeDigest reads the message, nil when that cannot be: whoever needs it finds out why.
+func (m *message) makeDigest(ctx context.Context, full bool) *mimetree.Digest {
+	p, err := (*mimetree.Part)(nil), error(nil)
+	if full {
+		err = m.parse(ctx)
+		p = m.tree
+	} else {
+		err = m.parseHeader(ctx)
+		p = m.header
+	}
+	if err != nil {
+		return nil
+	}
+	d, err := mimetree.NewDigest(m.body, m.body.Size(), p, !full)
+	if err != nil {
+		return nil
+	}
+	return d
+}
+
+// inParallel calls do with 0 to n-1, several at a time.
+func inParallel(n int, do func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0), maxParallel, (n+7)/8)
+	var wg sync.WaitGroup
+	for w := range workers {
+		part := func() {
+			for i := w; i < n; i += workers {
+				do(i)
+			}
+		}
+		if w == workers-1 {
+			part()
+		} else {
+			wg.Go(part)
+		}
+	}
+	wg.Wait()
+}
+
+// maxParallel bounds the processors that one session takes.
+const maxParallel = 8
+
+// fromDigest reports whether the digest has what HEADER.FIELDS shows.
+func (it *fetchItem) fromDigest() bool {
+	return it.kind == itemSection && len(it.fields) > 0 && len(it.number) == 0 && !it.not &&
+		!slices.ContainsFunc(it.fields, func(name string) bool { return !mimetree.IsKept(name) })
+}
