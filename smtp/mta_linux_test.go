@@ -84,7 +84,7 @@ smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = DIR/auth
 smtpd_tls_auth_only = yes
-smtpd_relay_restrictions = permit_sasl_authenticated, TRUST
+smtpd_relay_restrictions = permit_sasl_authenticated, TRUST, reject
 smtp_sasl_auth_enable = yes
 smtp_sasl_password_maps = inline:{[127.0.0.1]:RELAY=alice:wonderland}
 smtp_sasl_security_options = noanonymous
