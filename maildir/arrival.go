@@ -116,6 +116,11 @@ func (f *folder) commit(ctx context.Context, batch []*arrival) error {
 			return err
 		}
 	}
+	done, err := f.announce(batch)
+	if err != nil {
+		return err
+	}
+	defer done()
 	undo := func() {
 		for _, m := range msgs {
 			_ = disk.Remove(f.dir.path(m.ref))
@@ -134,11 +139,7 @@ func (f *folder) commit(ctx context.Context, batch []*arrival) error {
 				}
 				f.put(m.ref)
 				msgs, recs = append(msgs, m), append(recs, m.uidRecord)
-				if m.ref.New {
-					dirs[0] = true
-				} else {
-					dirs[1] = true
-				}
+				dirs[m.ref.dir()] = true
 			}
 		}
 		for i, touched := range dirs {
@@ -179,7 +180,7 @@ func (f *folder) spell(flags imap.Flags) imap.Flags {
 
 // receive stores a new message in tmp/.
 func (d Dir) receive(ctx context.Context, msg imap.NewMessage) (arriving, error) {
-	t, err := d.write(ctx, msg.Body)
+	t, err := d.write(ctx, msg.Body, msg.InternalDate)
 	if err != nil {
 		return arriving{}, err
 	}
@@ -189,9 +190,6 @@ func (d Dir) receive(ctx context.Context, msg imap.NewMessage) (arriving, error)
 	}
 	if a.date.IsZero() {
 		a.date = time.Now()
-	} else if err := disk.Chtimes(t.path, a.date); err != nil {
-		_ = disk.Remove(t.path)
-		return arriving{}, err
 	}
 	return a, nil
 }
@@ -216,11 +214,7 @@ func (d Dir) link(ctx context.Context, from Dir, m *message) (arriving, error) {
 			return a, err
 		}
 		defer f.Close()
-		if t, err = d.write(ctx, f); err != nil {
-			return a, err
-		}
-		if err := disk.Chtimes(t.path, a.date); err != nil {
-			_ = disk.Remove(t.path)
+		if t, err = d.write(ctx, f, a.date); err != nil {
 			return a, err
 		}
 	}

@@ -37,12 +37,22 @@ type Ref struct {
 	New  bool // in new/: no program has looked at it
 }
 
-func (d Dir) path(r Ref) string {
-	sub := "cur"
+func (d Dir) path(r Ref) string { return filepath.Join(string(d), d.within(r)) }
+
+// dir is 0 in new/ and 1 in cur/.
+func (r Ref) dir() int {
 	if r.New {
-		sub = "new"
+		return 0
 	}
-	return filepath.Join(string(d), sub, r.Name.String())
+	return 1
+}
+
+// within is the path relative to the folder.
+func (d Dir) within(r Ref) string {
+	if r.New {
+		return "new/" + r.Name.String()
+	}
+	return "cur/" + r.Name.String()
 }
 
 // Deliver stores the message read from r, as it is, and returns where. When it returns nil,
@@ -65,7 +75,7 @@ func (d Dir) Deliver(ctx context.Context, r io.Reader, flags string) (Ref, error
 // whether the message was delivered: Commit then reports fs.ErrNotExist. What is staged and
 // not committed within 36 hours is removed by CleanTmp.
 func (d Dir) Stage(ctx context.Context, r io.Reader) (base string, err error) {
-	f, err := d.write(ctx, r)
+	f, err := d.write(ctx, r, time.Time{})
 	if err != nil {
 		return "", err
 	}
@@ -194,8 +204,8 @@ type tmpFile struct {
 // base is the name that carries the file's sizes, which are exact.
 func (f tmpFile) base() string { return fmt.Sprintf("%s,S=%d,W=%d", f.unique, f.size, f.crlfSize) }
 
-// write stores r in tmp/ and syncs it.
-func (d Dir) write(ctx context.Context, r io.Reader) (t tmpFile, err error) {
+// write stores r in tmp/ and syncs it. A date that is not zero becomes the file's.
+func (d Dir) write(ctx context.Context, r io.Reader, date time.Time) (t tmpFile, err error) {
 	t.unique = unique(time.Now())
 	t.path = filepath.Join(string(d), "tmp", t.unique)
 	f, err := disk.OpenFile(t.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -214,6 +224,11 @@ func (d Dir) write(ctx context.Context, r io.Reader) (t tmpFile, err error) {
 		return t, err
 	}
 	t.crlfSize = t.size + count.bare
+	if !date.IsZero() {
+		if err = disk.Chtimes(t.path, date); err != nil {
+			return t, err
+		}
+	}
 	if err = f.Sync(); err != nil {
 		return t, err
 	}

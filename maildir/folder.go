@@ -32,20 +32,23 @@ type folder struct {
 	dir  Dir
 	opts *Options
 
-	mu      sync.Mutex // guards all below; held while the dot lock is held
-	refs    int        // under registry.mu
-	self    pin        // its cur/
-	uids    uidList
-	words   keywords
-	index   index
-	scans   [2]scan              // of new/ and cur/
-	lines   map[string]uidRecord // the UID list's records by base, those of expunged messages too
-	pending map[imap.UID]entry   // the index's messages that are not in the view (yet)
-	msgs    []*message           // the view, by ascending UID
-	gone    []goneEntry          // by ascending mod-sequence
-	highest imap.ModSeq
-	count   counts
-	missed  map[imap.UID]int // in how many scans a message of the view was not found
+	mu        sync.Mutex // guards all below; held while the dot lock is held
+	refs      int        // under registry.mu
+	self      pin        // its cur/
+	uids      uidList
+	words     keywords
+	index     index
+	scans     [2]scan              // of new/ and cur/
+	lines     map[string]uidRecord // the UID list's records by base, those of expunged messages too
+	linesRead bool                 // all of them, since the files were last compared with them
+	pending   map[imap.UID]entry   // the index's messages that are not in the view (yet)
+	msgs      []*message           // the view, by ascending UID
+	gone      []goneEntry          // by ascending mod-sequence
+	highest   imap.ModSeq
+	count     counts
+	missed    map[imap.UID]int // in how many scans a message of the view was not found
+
+	parsed *parsedCache
 
 	queueMu sync.Mutex
 	queue   []*arrival // waiting to be given UIDs
@@ -105,6 +108,7 @@ func openFolder(root, path string, opts *Options) (*folder, error) {
 			index:    index{path: filepath.Join(path, indexFile)},
 			scans:    [2]scan{{dir: filepath.Join(path, "new")}, {dir: filepath.Join(path, "cur")}},
 			watchers: make(map[*func()]struct{}),
+			parsed:   newParsedCache(Dir(path)),
 		}
 		f.forget()
 		registry.folders[path] = f
@@ -122,6 +126,7 @@ func closeFolder(f *folder) {
 	}
 	registry.mu.Unlock()
 	if last {
+		f.parsed.close()
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.self.release()
@@ -243,10 +248,14 @@ func (f *folder) readLists(ctx context.Context) error {
 		if !again {
 			if whole {
 				f.dropGoneLines()
+				f.linesRead = true
 			}
 			break
 		}
 		f.forget()
+	}
+	if err := f.takeBack(); err != nil {
+		return err
 	}
 	return f.mendLists(ctx)
 }
@@ -457,8 +466,12 @@ func (f *folder) flush() {
 	}
 }
 
-// compactUIDs writes the UID list without the records of expunged messages.
+// compactUIDs writes the UID list without the records of expunged messages, unless some are
+// still looked for.
 func (f *folder) compactUIDs() {
+	if len(f.pending) > 0 || f.linesRead {
+		return
+	}
 	err := f.uids.write(func(yield func(uidRecord) bool) {
 		for _, m := range f.msgs {
 			if !yield(m.uidRecord) {

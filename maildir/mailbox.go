@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/internal/atomicfile"
 	"github.com/mailblocks/mailblocks/internal/dotlock"
 )
 
@@ -374,10 +375,11 @@ func (m *mailbox) Expunge(ctx context.Context, set imap.UIDSet, onlyDeleted bool
 	return m.change(ctx, "expunge in", func(f *folder) error { return f.expunge(set, onlyDeleted) })
 }
 
-// expunge removes files and takes them out of the view. Both locks are held.
+// expunge removes files, for good, and takes them out of the view. Both locks are held.
 func (f *folder) expunge(set imap.UIDSet, onlyDeleted bool) (failed error) {
 	gone := make(map[imap.UID]struct{})
 	var freed usage
+	var dirs [2]bool
 	for _, i := range f.within(set) {
 		msg := f.msgs[i]
 		if onlyDeleted && msg.flags.System()&imap.Deleted == 0 {
@@ -400,12 +402,18 @@ func (f *folder) expunge(set imap.UIDSet, onlyDeleted bool) (failed error) {
 		}
 		f.drop(msg.ref)
 		gone[msg.at()] = struct{}{}
+		dirs[msg.ref.dir()] = true
 		octets, sized := msg.ref.Name.Size()
 		if !sized {
 			octets = msg.size
 		}
 		freed.octets += octets
 		freed.messages++
+	}
+	for i, touched := range dirs {
+		if touched && failed == nil {
+			failed = atomicfile.SyncDir(f.scans[i].dir)
+		}
 	}
 	if len(gone) > 0 {
 		if err := f.quota().add(context.Background(), freed.minus(), true); err != nil {

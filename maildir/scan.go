@@ -106,10 +106,7 @@ func (f *folder) changing(do func() error) error {
 }
 
 func (f *folder) listing(ref Ref) map[string]string {
-	i := 1
-	if ref.New {
-		i = 0
-	}
+	i := ref.dir()
 	if f.scans[i].files == nil {
 		f.scans[i].files = make(map[string]string)
 	}
@@ -197,6 +194,7 @@ func (f *folder) compare(ctx context.Context, l *dotlock.Lock) (missing int, err
 		f.putGone(uid, modSeq)
 	}
 	f.insert(added...)
+	missing += f.dropDeadLines(found, sure, modSeq)
 	if err := f.welcome(ctx, l, fresh, modSeq); err != nil {
 		return 0, err
 	}
@@ -204,18 +202,54 @@ func (f *folder) compare(ctx context.Context, l *dotlock.Lock) (missing int, err
 	return missing, nil
 }
 
+// dropDeadLines looks at UID list records that were read anew for those that neither a file nor
+// the index knows: a power cut took the end of the index. Somebody may have seen these messages,
+// so they are noted as gone, and the records go. It returns how many may still be found.
+func (f *folder) dropDeadLines(found map[imap.UID]struct{}, sure bool, modSeq imap.ModSeq) (missing int) {
+	if !f.linesRead {
+		return 0
+	}
+	dropped := false
+	if len(f.lines) > len(found) {
+		for base, rec := range f.lines {
+			_, listed := found[rec.uid]
+			if _, there := f.find(rec.uid); listed || there {
+				continue
+			}
+			if _, indexed := f.pending[rec.uid]; indexed {
+				continue
+			}
+			if f.isMissing(rec.uid, sure) {
+				missing++
+				continue
+			}
+			delete(f.lines, base)
+			f.putGone(rec.uid, modSeq)
+			dropped = true
+		}
+	}
+	f.linesRead = missing > 0
+	if dropped {
+		f.compactUIDs()
+	}
+	return missing
+}
+
 // dropMissing takes the messages that were not found out of the view where that is sure,
 // and returns how many it is not sure of.
 func (f *folder) dropMissing(found map[imap.UID]struct{}, sure bool, modSeq imap.ModSeq) (missing int) {
+	for uid := range f.missed {
+		if _, ok := found[uid]; ok {
+			delete(f.missed, uid)
+		}
+	}
 	if len(found) >= len(f.msgs) {
-		clear(f.missed)
 		return 0
 	}
 	kept := make([]*message, 0, len(f.msgs))
 	var lost []int
 	for i, m := range f.msgs {
 		if _, ok := found[m.at()]; ok {
-			delete(f.missed, m.at())
 			kept = append(kept, m)
 			continue
 		}

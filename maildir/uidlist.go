@@ -229,9 +229,10 @@ func (l *uidList) append(recs []uidRecord) (err error) {
 	for _, rec := range recs {
 		b = rec.appendTo(b)
 	}
-	// A torn last line of a crashed writer is overwritten, and cut off where it is longer.
-	if err := f.Truncate(l.read); err != nil {
-		return err
+	if l.file.info.Size() > l.read {
+		if err := f.Truncate(l.read); err != nil { // the torn line of a crash
+			return err
+		}
 	}
 	if _, err := f.WriteAt(b, l.read); err != nil {
 		_ = f.Truncate(l.read)
