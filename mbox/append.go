@@ -133,9 +133,9 @@ func (l *Lock) append(ctx context.Context, opts *WriterOptions, msgs []Outgoing)
 	return atomicfile.SyncDir(filepath.Dir(l.path))
 }
 
-func (l *Lock) undo() string {
-	return filepath.Join(filepath.Dir(l.path), "."+filepath.Base(l.path)+".mbox-undo")
-}
+const undoSuffix = ".mbox-undo"
+
+func (l *Lock) undo() string { return sidecar(l.path, undoSuffix) }
 
 // recoverAppend undoes an append that a crash cut short.
 func recoverAppend(l *Lock) error {

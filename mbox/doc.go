@@ -8,6 +8,14 @@
 // messages whole and durably, or leaves the file as it was, also after a crash (with one exception,
 // named there).
 //
+// [Store] is a tree of such files with the whole mailbox contract of package imap over it. UIDs,
+// flags and keywords stand in header fields, as Dovecot keeps them, so that both may serve one
+// tree; what those can not hold (mod-sequences, what was expunged, where everything stands) is
+// in an index beside each file, which is made anew when it is lost. Every change of what is
+// there is written down whole in a journal first: a crash at any moment leaves the old state or
+// the new one, also where the file's end moves. Other programs may append, rewrite and expunge
+// under the locks at any time.
+//
 //	file      = *( separator message LF )         the LF is the separator's, not the message's
 //	separator = "From " [ sender ] SP date LF     sender: one word, or a quoted local part
 //	date      = [ day-name [","] ] ( month day time [zone] year [zone] / day month year time [zone] )
@@ -28,6 +36,15 @@
 //	4155  default format, appendix A            yes: sender, UTC date, LF; other dates are read
 //	4155  application/mbox, its parameter       no
 //	976   "remote from" after the date          yes, read and passed over
+//	9051  UIDs, flags, names                    yes, through imap.Store
+//	3501  \Recent: no O in Status               yes
+//	6154  special uses                          yes, set when a mailbox is created
+//	7162  mod-sequences, expunged UIDs          yes, the last 65,536 expunges of a mailbox
+//	8474  object ids                            partly: of mailboxes, not of messages
+//	8514  SAVEDATE                              yes, while the index is there
 //
-// Not here: flags kept in headers (Status, X-Status) are the user's to read.
+// Limits of a Store: a mailbox takes one change at a time, whole; an expunge writes all that
+// follows it twice; an open body is a copy, in memory or a temporary file, because the file may
+// be written over at any time; 500 keywords a mailbox; a Rename of several mailboxes that a crash
+// cuts short leaves some under their old names.
 package mbox

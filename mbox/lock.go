@@ -25,6 +25,10 @@ type LockOptions struct {
 	// NoDotLock leaves out the lock file, for folders where none can be made. Other
 	// programs must then use fcntl locks too.
 	NoDotLock bool
+
+	shared bool  // an fcntl lock for reading, and no lock file
+	exists bool  // fs.ErrNotExist where there is no file
+	disk   *disk // of a Store
 }
 
 // A Lock is an mbox file that no other program changes, if it keeps to the rules: an fcntl
@@ -33,6 +37,7 @@ type Lock struct {
 	path string // with symbolic links resolved
 	f    *os.File
 	dot  *dotlock.Lock // nil: none
+	disk *disk
 }
 
 // held are the files that this process has locked: an fcntl lock is the process's, and
@@ -60,15 +65,40 @@ func LockFile(ctx context.Context, path string, opts *LockOptions) (*Lock, error
 	}
 	l, err := lockFile(ctx, path, o)
 	if err == nil {
-		err = recoverAppend(l)
-		if err != nil {
+		if err = l.repair(o); err != nil {
 			l.Unlock()
+		}
+	}
+	if err == errUnrepaired {
+		o.shared = false
+		if l, err = lockFile(ctx, path, o); err == nil {
+			if err = l.repair(o); err != nil {
+				l.Unlock()
+			}
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("mbox: lock %s: %w", path, err)
 	}
 	return l, nil
+}
+
+var errUnrepaired = errors.New("a crash left work to do")
+
+// repair finishes or undoes what a crash cut short.
+func (l *Lock) repair(o LockOptions) error {
+	if o.shared {
+		for _, suffix := range []string{undoSuffix, redoSuffix, cutSuffix} {
+			if _, err := os.Lstat(sidecar(l.path, suffix)); err == nil {
+				return errUnrepaired
+			}
+		}
+		return nil
+	}
+	if err := recoverAppend(l); err != nil {
+		return err
+	}
+	return l.redo()
 }
 
 func lockFile(ctx context.Context, path string, o LockOptions) (*Lock, error) {
@@ -111,20 +141,24 @@ func tryLock(path string, o LockOptions) (l *Lock, err error) {
 	if busy {
 		return nil, ErrLocked
 	}
-	l = &Lock{path: path}
+	l = &Lock{path: path, disk: o.disk}
 	defer func() {
 		if err != nil {
 			l.release()
 			l = nil
 		}
 	}()
-	if l.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	flag := os.O_RDWR | os.O_CREATE
+	if o.exists {
+		flag = os.O_RDWR
+	}
+	if l.f, err = os.OpenFile(path, flag, 0o600); err != nil {
 		return l, err
 	}
-	if err = fcntlLock(l.f); err != nil {
+	if err = fcntlLock(l.f, o.shared); err != nil {
 		return l, err
 	}
-	if !o.NoDotLock {
+	if !o.NoDotLock && !o.shared {
 		// Whoever takes both locks is not writing now: a lock file here is stale, or of a
 		// program that knows no other.
 		l.dot, err = dotlock.Try(path, filepath.Dir(path))

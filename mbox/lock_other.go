@@ -9,6 +9,6 @@ import (
 	"runtime"
 )
 
-func fcntlLock(*os.File) error {
+func fcntlLock(*os.File, bool) error {
 	return fmt.Errorf("no fcntl locks on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
