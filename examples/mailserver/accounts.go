@@ -17,6 +17,7 @@ import (
 	"github.com/mailblocks/mailblocks/imap/memstore"
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
 	"github.com/mailblocks/mailblocks/maildir"
+	"github.com/mailblocks/mailblocks/mbox"
 	"github.com/mailblocks/mailblocks/smtp"
 	"github.com/mailblocks/mailblocks/smtp/saslauth"
 )
@@ -52,7 +53,7 @@ func openAccounts(cfg *config) (*accounts, error) {
 	slices.Sort(a.users)
 	kind, dir, _ := strings.Cut(cfg.store, ":")
 	switch kind {
-	case "maildir":
+	case "maildir", "mbox":
 		a.open = func(user string) (imap.Store, error) {
 			local, domain := smtp.SplitAddress(user)
 			// Neither part can leave the folder: what is no plain name is escaped.
@@ -60,12 +61,16 @@ func openAccounts(cfg *config) (*accounts, error) {
 			if err := atomicfile.MkdirAll(path, 0o700); err != nil {
 				return nil, err
 			}
+			if kind == "mbox" {
+				// So that a folder can have both messages and folders in it.
+				return mbox.Open(path, &mbox.Options{DirName: "mBoX-MeSsAgEs"})
+			}
 			return maildir.Open(path, nil)
 		}
 	case "memory":
 		a.open = func(string) (imap.Store, error) { return memstore.New().Open(), nil }
 	default:
-		return nil, fmt.Errorf("-store %s: this build has maildir and memory", kind)
+		return nil, fmt.Errorf("-store %s: this build has maildir, mbox and memory", kind)
 	}
 	for _, user := range a.users {
 		if _, err := a.store(user); err != nil {

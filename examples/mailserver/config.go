@@ -89,7 +89,7 @@ func parseConfig(args []string, errOut io.Writer) (*config, error) {
 			return nil
 		})
 	}
-	fs.StringVar(&cfg.store, "store", "", "`where` mail is kept: maildir:DIR or memory (default: maildir in the data folder)")
+	fs.StringVar(&cfg.store, "store", "", "`where` mail is kept: maildir:DIR, mbox:DIR or memory (default: maildir in the data folder)")
 	fs.StringVar(&cfg.queue, "queue", "", "`where` the queue is kept: spool:DIR (default: in the data folder)")
 	fs.StringVar(&cfg.smarthost, "smarthost", "", "send all outgoing mail to `HOST:PORT`")
 	fs.StringVar(&cfg.dns, "dns", "", "ask the DNS server at `HOST:PORT` (default: those of the system)")

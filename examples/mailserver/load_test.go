@@ -81,8 +81,14 @@ func TestRealMail(t *testing.T) {
 // The server is killed in the middle of 500 submissions: what was answered 250 is there
 // after a restart, once, and nothing is torn.
 func TestKill(t *testing.T) {
+	for _, kind := range []string{"maildir", "mbox"} {
+		t.Run(kind, func(t *testing.T) { testKill(t, kind+":"+t.TempDir()) })
+	}
+}
+
+func testKill(t *testing.T, store string) {
 	const total = 500
-	p := start(t, t.TempDir(), append(everywhere(), "-user", alice+":"+alicePassword, "-user", "dora@b.test:dora-password", "-log-level", "warn")...)
+	p := start(t, t.TempDir(), append(everywhere(), "-store", store, "-user", alice+":"+alicePassword, "-user", "dora@b.test:dora-password", "-log-level", "warn")...)
 	body := func(i int) string {
 		return fmt.Sprintf("X-Test: %d\r\n", i) + "Subject: one of many\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <" + strconv.Itoa(i) + "@b.test>\r\n\r\n" +
 			strings.Repeat(fmt.Sprintf("line of message %d\r\n", i), 10+i%400) + "end\r\n"
