@@ -382,6 +382,7 @@ func (f *fetcher) cacheKey(it *fetchItem, uid imap.UID) cacheKey {
 func (f *fetcher) lookAhead(ctx context.Context, batch []*entry) digests {
 	f.cached = f.cached[:0]
 	var need []*entry
+	var at []int // where in cached the items of need[i] are
 	for _, e := range batch {
 		missing := false
 		for i := range f.items {
@@ -396,13 +397,19 @@ func (f *fetcher) lookAhead(ctx context.Context, batch []*entry) digests {
 			f.cached = append(f.cached, b)
 		}
 		if missing {
-			need = append(need, e)
+			need, at = append(need, e), append(at, len(f.cached)-len(f.items))
 		}
 	}
 	if len(need) == 0 {
 		return nil
 	}
-	return f.c.sel.box.digests(ctx, need, f.full)
+	return f.c.sel.box.digests(ctx, need, f.full, func(i int, m *message) {
+		for k := range f.items {
+			if b := &f.cached[at[i]+k]; *b == nil && f.items[k].cacheable() {
+				*b, _ = f.render(ctx, &f.items[k], m) // what fails is tried again, to be told why
+			}
+		}
+	})
 }
 
 // render makes what a cacheable item shows, and puts it into the cache.

@@ -17,8 +17,9 @@ type digests map[imap.UID]*mimetree.Digest
 
 // digests returns what can be known of messages, with the trees of their parts when full: from
 // what the store keeps, or by reading them, on all processors, for the store to keep. Of
-// messages that cannot be read there is none.
-func (b *box) digests(ctx context.Context, entries []*entry, full bool) digests {
+// messages that cannot be read there is none. Each, if there is one, is called with the others,
+// several at a time, while what is parsed of them is at hand.
+func (b *box) digests(ctx context.Context, entries []*entry, full bool, each func(i int, m *message)) digests {
 	out := make(digests, len(entries))
 	parsed, kept := imap.Upgrade[imap.ParsedCache](b.mb)
 	cache := &b.account.server.cache
@@ -36,33 +37,38 @@ func (b *box) digests(ctx context.Context, entries []*entry, full bool) digests 
 			take(uid, bytes.Clone(octets))
 		}
 	}
-	var missing []*entry
-	for _, e := range entries {
+	var todo []int
+	for i, e := range entries {
 		if !kept {
 			take(e.uid, cache.get(b.digestKey(e.uid)))
 		}
-		if d := out[e.uid]; d == nil || e.size != math.MaxUint32 && d.Size != int64(e.size) {
+		d := out[e.uid]
+		if d != nil && e.size != math.MaxUint32 && d.Size != int64(e.size) {
 			delete(out, e.uid)
-			missing = append(missing, e)
+			d = nil
+		}
+		if d == nil || each != nil {
+			todo = append(todo, i)
 		}
 	}
-	if len(missing) == 0 {
-		return out
-	}
-	made := make([]*mimetree.Digest, len(missing))
-	inParallel(len(missing), func(i int) {
-		if ctx.Err() == nil {
-			m := &message{mb: b.mb, uid: missing[i].uid}
-			made[i] = m.makeDigest(ctx, full)
-			m.close()
+	made := make([]*mimetree.Digest, len(todo))
+	inParallel(len(todo), func(k int) {
+		i := todo[k]
+		m := &message{mb: b.mb, uid: entries[i].uid, digest: out[entries[i].uid]}
+		defer m.close()
+		if m.digest == nil && ctx.Err() == nil {
+			made[k] = m.makeDigest(ctx, full)
+		}
+		if each != nil && (m.digest != nil || made[k] != nil) {
+			each(i, m)
 		}
 	})
-	fresh := make(map[imap.UID][]byte, len(missing))
-	for i, d := range made {
+	fresh := make(map[imap.UID][]byte)
+	for k, d := range made {
 		if d == nil {
 			continue
 		}
-		uid := missing[i].uid
+		uid := entries[todo[k]].uid
 		out[uid] = d
 		if octets := d.Append(nil); kept {
 			fresh[uid] = octets

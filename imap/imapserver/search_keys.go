@@ -84,7 +84,7 @@ func (m *candidate) known() *mimetree.Digest {
 				batch = append(batch, e)
 			}
 		}
-		m.ahead = m.box.digests(m.ctx, batch, m.full)
+		m.ahead = m.box.digests(m.ctx, batch, m.full, nil)
 		m.aheadEnd = m.num - 1 + len(batch)
 	}
 	m.digest = m.ahead[m.uid]

@@ -77,6 +77,7 @@ func Parse(r io.ReaderAt, size int64) (*Part, error) {
 func ParseHeader(r io.ReaderAt, size int64) (*Part, error) {
 	t := newTree(r, size)
 	defer t.free()
+	t.piece = 4 << 10 // most headers are not longer
 	root := new(Part)
 	end := t.header(root, nil, true)
 	root.Body, root.End = end.off, end.off

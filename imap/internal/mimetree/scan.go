@@ -19,12 +19,14 @@ var windows = sync.Pool{New: func() any { return new([window]byte) }}
 type scanner struct {
 	r    io.ReaderAt
 	size int64
-	buf  *[window]byte
-	base int64 // offset of buf[0] in the message
-	pos  int   // the next octet is buf[pos]
-	n    int   // octets in buf
-	lf   int64 // line ends before pos
-	err  error // of the reader; the message then ends where it was
+	// piece is how much is read at a time, zero: as much as there is room for.
+	piece int
+	buf   *[window]byte
+	base  int64 // offset of buf[0] in the message
+	pos   int   // the next octet is buf[pos]
+	n     int   // octets in buf
+	lf    int64 // line ends before pos
+	err   error // of the reader; the message then ends where it was
 }
 
 func (s *scanner) offset() int64 { return s.base + int64(s.pos) }
@@ -50,6 +52,9 @@ func (s *scanner) fill(want int) []byte {
 		s.pos = 0
 		for s.n < want && s.base+int64(s.n) < s.size {
 			room := s.buf[s.n:min(int64(window), s.size-s.base)]
+			if s.piece > 0 {
+				room = room[:min(len(room), max(s.piece, want-s.n))]
+			}
 			n, err := s.r.ReadAt(room, s.base+int64(s.n))
 			s.n += n
 			if err != nil && n < len(room) {
@@ -90,7 +95,7 @@ func (s *scanner) line() []byte {
 func (s *scanner) body(bounds [][]byte) stop {
 	atLine := true // pos is at the beginning of a line that was not looked at
 	for {
-		b := s.fill(window)
+		b := s.fill(keep)
 		if len(b) == 0 {
 			return stop{s.place(), -1, false}
 		}
