@@ -152,6 +152,27 @@ func TestRenamedUnderneath(t *testing.T) {
 	assert.Equal(t, "Subject: x\r\n\r\n", tr.body(box, 1))
 }
 
+// A program that moves a message out of new/ in the very instant in which we change cur/ moves
+// it where our listing lacks it: it keeps its UID all the same.
+func TestRenamedInOurInstant(t *testing.T) {
+	tr := newTree(t)
+	tr.write("cur/1700000000.M1P1.h:2,", "Subject: a\n\n")
+	tr.write("new/1700000001.M1P1.h", "Subject: x\n\n")
+	old := time.Now().Add(-time.Hour)
+	for _, dir := range []string{"new", "cur"} {
+		require.NoError(t, os.Chtimes(filepath.Join(tr.root, dir), old, old))
+	}
+	box := tr.open(imap.Inbox)
+	require.Equal(t, []string{"1 ()", "2 ()"}, tr.list(box))
+	require.NoError(t, box.change(tr.ctx, "test", func(f *folder) error {
+		require.NoError(t, os.Rename(filepath.Join(tr.root, "new/1700000001.M1P1.h"), filepath.Join(tr.root, "cur/1700000001.M1P1.h:2,S")))
+		return nil
+	}))
+	tr.write("new/1700000002.M1P1.h", "Subject: y\n\n")
+	require.NoError(t, os.Chtimes(filepath.Join(tr.root, "new"), old.Add(time.Minute), old.Add(time.Minute)))
+	assert.Equal(t, []string{"1 ()", `2 (\Seen)`, "3 ()"}, tr.list(box))
+}
+
 // The files of a real Dovecot, with letters of its own in the UID list.
 func TestDovecotFiles(t *testing.T) {
 	tr := newTree(t)

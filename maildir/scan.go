@@ -73,10 +73,11 @@ func (s *scan) list() (made bool, err error) {
 	return true, nil
 }
 
-// steady reports whether the folder surely did not change since the listing.
+// steady reports whether the folder surely did not change since the listing: also not while we
+// changed it ourselves, when due is set.
 func (s *scan) steady() bool {
 	info, err := os.Stat(s.dir)
-	return err == nil && !s.racy && info.ModTime().Equal(s.mtime)
+	return err == nil && !s.racy && s.due.IsZero() && info.ModTime().Equal(s.mtime)
 }
 
 // changing runs do, which renames, makes or removes files in new/ and cur/ and notes that in
