@@ -2,7 +2,6 @@ package mbox
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -399,7 +398,7 @@ func (l *Lock) applyPatches(f diskFile, c *change) error {
 		for i := range now {
 			ours = ours && (now[i] == old[i] || now[i] == new[i])
 		}
-		if !ours || bytes.Equal(now, new) {
+		if !ours { // what is new already is written again: the time of the file must change
 			continue
 		}
 		if _, err := f.WriteAt(new, off); err != nil {
