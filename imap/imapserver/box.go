@@ -32,6 +32,8 @@ type box struct {
 	refreshed time.Time
 	lost      error // the mailbox is gone, or another one took its place
 
+	rankings rankings // for SORT
+
 	wakeMu   sync.Mutex
 	sleepers map[*conn]struct{} // sessions to wake when something happened
 }

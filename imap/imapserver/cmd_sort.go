@@ -44,23 +44,25 @@ func (h *hit) number(uid bool) uint32 {
 type sortKey struct {
 	header  bool // it looks at the header
 	compare func(a, b *hit) int
+	name    string // of the criterion, which is turned round when reverse
+	reverse bool
 }
 
 func textKey(text func(*sortFacts) string) sortKey {
-	return sortKey{true, func(a, b *hit) int { return strings.Compare(text(a.facts), text(b.facts)) }}
+	return sortKey{header: true, compare: func(a, b *hit) int { return strings.Compare(text(a.facts), text(b.facts)) }}
 }
 
 // sortKeys are the criteria of RFC 5256, BASE.6.4.SORT and RFC 5957, 4.
 var sortKeys = map[string]sortKey{
-	"ARRIVAL":     {false, func(a, b *hit) int { return a.arrival.Compare(b.arrival) }},
-	"SIZE":        {false, func(a, b *hit) int { return cmp.Compare(a.size, b.size) }},
-	"DATE":        {true, func(a, b *hit) int { return a.sent().Compare(b.sent()) }},
+	"ARRIVAL":     {compare: func(a, b *hit) int { return a.arrival.Compare(b.arrival) }},
+	"SIZE":        {compare: func(a, b *hit) int { return cmp.Compare(a.size, b.size) }},
+	"DATE":        {header: true, compare: func(a, b *hit) int { return a.sent().Compare(b.sent()) }},
 	"SUBJECT":     textKey(func(f *sortFacts) string { return f.subject }),
 	"FROM":        textKey(func(f *sortFacts) string { return f.from }),
 	"TO":          textKey(func(f *sortFacts) string { return f.to }),
 	"CC":          textKey(func(f *sortFacts) string { return f.cc }),
 	"DISPLAYFROM": textKey(func(f *sortFacts) string { return f.displayFrom }),
-	"RELEVANCY":   {false, func(a, b *hit) int { return cmp.Compare(b.score, a.score) }},
+	"RELEVANCY":   {compare: func(a, b *hit) int { return cmp.Compare(b.score, a.score) }},
 	"DISPLAYTO":   textKey(func(f *sortFacts) string { return f.displayTo }),
 }
 
@@ -81,6 +83,7 @@ func (c *conn) sortProgram() (keys []sortKey, relevancy bool) {
 			c.dec.Fail("no such sort criterion")
 			return
 		}
+		key.name, key.reverse = name, reverse
 		if compare := key.compare; reverse {
 			key.compare = func(a, b *hit) int { return compare(b, a) }
 		}
@@ -107,12 +110,19 @@ func (c *conn) sort(ctx context.Context, uid bool) reply {
 		return *refused
 	}
 	header := slices.ContainsFunc(keys, func(k sortKey) bool { return k.header })
-	f, err := c.findHits(ctx, query, p, uid, header)
+	by, known := keys, false
+	if header && !ret.update { // later messages are compared with those found now
+		by, known = c.ranked(keys)
+	}
+	f, err := c.findHits(ctx, query, p, uid, header && !known)
 	if err != nil {
 		c.forgetSaved(ret)
 		return c.failed(err)
 	}
-	slices.SortFunc(f.order, func(a, b hit) int { return compareHits(keys, &a, &b) })
+	if header && !known {
+		c.keepRanks(keys, f.order)
+	}
+	slices.SortFunc(f.order, func(a, b hit) int { return compareHits(by, &a, &b) })
 	if ret.save {
 		c.sel.saved = f.savedInOrder(ret)
 	}
