@@ -81,12 +81,12 @@ func TestChain(t *testing.T) {
 
 func TestStatisticsInAChain(t *testing.T) {
 	c := newClassifier(t, spam.NewMemory())
-	for i := range 20 {
+	for i := range 60 {
 		require.NoError(t, c.Learn(t.Context(), "", fmt.Sprint("h", i), hamOf(t, i), spam.Ham))
 		require.NoError(t, c.Learn(t.Context(), "", fmt.Sprint("s", i), spamOf(t, i), spam.Spam))
 	}
 	chain := &spam.Chain{Checks: []spam.Check{c.Statistics(nil)}}
-	v, failures := chain.Run(t.Context(), spam.Data, &spam.Envelope{}, spamOf(t, 40))
+	v, failures := chain.Run(t.Context(), spam.Data, &spam.Envelope{}, spamOf(t, 80))
 	require.Empty(t, failures)
 	assert.Equal(t, spam.Junk, v.Action)
 }

@@ -22,6 +22,16 @@ type Options struct {
 	// negative never.
 	Refresh time.Duration
 
+	// UserMost bounds what one user may teach the model that all share: this many messages
+	// of each label, or as many as all others together when that is more. What is beyond
+	// teaches the user's own model only. Zero means 1,000, negative any number. Learning for
+	// the empty user has no bound.
+	UserMost int
+
+	// LearnFor is how long the shared model remembers a message: an older one is forgotten
+	// as [Classifier.Forget] does it. Zero or negative means for ever.
+	LearnFor time.Duration
+
 	// Users limits how many users' own models are in memory (64 KiB each). Zero means 1,000.
 	Users int
 
@@ -37,19 +47,22 @@ type Classifier struct {
 	keeper Keeper // nil when store is none
 	opt    Options
 
-	current  atomic.Pointer[snapshot]
-	users    sync.Map   // user → *atomic.Pointer[userModel]
-	userMu   sync.Mutex // reading a user's model from the store, or adding to it
-	userN    atomic.Int64
-	refresh  atomic.Int64 // when to look at the store next, Unix nanoseconds
-	mu       sync.Mutex   // learning: guards all below
-	spare    *snapshot
-	behind   []Cell // what spare lacks
-	position uint64
-	kept     [2]samples // of ham, of spam
-	balance  float64    // how much of what came lately was spam
-	scratch  features
-	deltas   []Cell
+	current   atomic.Pointer[snapshot]
+	users     sync.Map   // user → *atomic.Pointer[userModel]
+	userMu    sync.Mutex // reading a user's model from the store, or adding to it
+	userN     atomic.Int64
+	refresh   atomic.Int64 // when to look at the store next, Unix nanoseconds
+	mu        sync.Mutex   // learning: guards all below
+	spare     *snapshot
+	behind    []Cell // what spare lacks
+	position  uint64
+	kept      [2]samples // of ham, of spam
+	balance   float64    // how much of what came lately was spam
+	scratch   features
+	weighed   []weighed
+	forgotten features
+	expired   int64 // the day of the last expire
+	deltas    []Cell
 }
 
 // A snapshot is a model that does not change while it is read. There are two: one is read
@@ -71,6 +84,9 @@ func NewClassifier(ctx context.Context, store Store, opt *Options) (*Classifier,
 	if c.opt.Refresh == 0 {
 		c.opt.Refresh = 5 * time.Second
 	}
+	if c.opt.UserMost == 0 {
+		c.opt.UserMost = 1000
+	}
 	if c.opt.Users <= 0 {
 		c.opt.Users = 1000
 	}
@@ -83,13 +99,10 @@ func NewClassifier(ctx context.Context, store Store, opt *Options) (*Classifier,
 	if err := c.reload(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.loadSamples(ctx); err != nil {
-		return nil, err
-	}
 	return c, nil
 }
 
-// reload reads the shared model from the store as a whole.
+// reload reads all from the store, as if it were new.
 func (c *Classifier) reload(ctx context.Context) error {
 	cells, position, err := c.store.Load(ctx, "", 0)
 	if err != nil {
@@ -110,7 +123,9 @@ func (c *Classifier) reload(ctx context.Context) error {
 	c.behind = c.behind[:0]
 	c.current.Store(s)
 	c.refresh.Store(c.opt.Now().Add(c.opt.Refresh).UnixNano())
-	return nil
+	c.users.Clear()
+	c.userN.Store(0)
+	return c.loadSamples(ctx)
 }
 
 // ErrTokenizer is returned when a model was learned with another TokenizerVersion. It has to
@@ -118,7 +133,7 @@ func (c *Classifier) reload(ctx context.Context) error {
 var ErrTokenizer = errors.New("spam: the model was learned with another version of the tokenizer")
 
 func (c *Classifier) loadSamples(ctx context.Context) error {
-	c.kept[0].rand, c.kept[1].rand = 1, 2
+	c.kept = [2]samples{{rand: 1}, {rand: 2}}
 	if c.keeper == nil {
 		return nil
 	}
@@ -135,12 +150,20 @@ func (c *Classifier) loadSamples(ctx context.Context) error {
 		}
 		s := &c.kept[slot/samplesPerClass]
 		slot %= samplesPerClass
+		if _, ok := unpackSample(data, &c.scratch); !ok {
+			continue
+		}
 		for uint32(len(s.slots)) <= slot {
 			s.slots = append(s.slots, sample{})
 		}
 		s.set(slot, data, fresh)
 	}
 	for i := range c.kept {
+		for slot := range c.kept[i].slots {
+			if c.kept[i].slots[slot].data == nil {
+				c.kept[i].free = append(c.kept[i].free, uint32(slot))
+			}
+		}
 		slices.Sort(c.kept[i].fresh) // whatever order the store has
 	}
 	c.kept[0].came, c.kept[1].came = uint64(max(t.ham, 0)), uint64(max(t.spam, 0))
@@ -196,17 +219,34 @@ func (c *Classifier) Learn(ctx context.Context, user, id string, m *Message, l L
 		sum := sha256.Sum256(m.raw)
 		id = string(sum[:16])
 	}
+	from := c.origin(user, id, m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.learnShared(ctx, user, id, f, l); err != nil {
+	if err := c.expire(ctx); err != nil {
 		return fmt.Errorf("spam: learn: %w", err)
 	}
+	shared := l
 	if user != "" {
-		if err := c.learnUser(ctx, user, id, f, l); err != nil {
+		before, err := c.store.SetSeen(ctx, userName(user), id, l, c.opt.SeenFor)
+		if err != nil || before == l {
+			return err
+		}
+		if shared, err = c.learnUser(ctx, user, before, f, l); err != nil {
 			return fmt.Errorf("spam: learn for %s: %w", user, err)
 		}
 	}
+	if err := c.learnShared(ctx, &from, f, shared); err != nil {
+		return fmt.Errorf("spam: learn: %w", err)
+	}
 	return nil
+}
+
+func (c *Classifier) origin(user, id string, m *Message) origin {
+	sum := sha256.Sum256([]byte(user + "\x00" + id))
+	return origin{
+		key: markKey(sum[:16]), user: nameHash(user), sender: nameHash(m.From.Addr), domain: nameHash(m.From.Domain()),
+		days: uint32(c.opt.Now().Unix() / secondsOfDay),
+	}
 }
 
 // Unlearn takes back what Learn did with this message: exactly in the counts, and as far as
@@ -227,8 +267,8 @@ func target(l Label) float64 {
 	return 0.5
 }
 
-func (c *Classifier) learnShared(ctx context.Context, user, id string, f *features, l Label) error {
-	before, err := c.store.SetSeen(ctx, "", user+"\x00"+id, l, c.opt.SeenFor)
+func (c *Classifier) learnShared(ctx context.Context, from *origin, f *features, l Label) error {
+	before, err := c.store.SetSeen(ctx, "", string(from.key[:]), l, c.opt.SeenFor)
 	if err != nil || before == l || !counted(before) && !counted(l) {
 		return err
 	}
@@ -241,6 +281,7 @@ func (c *Classifier) learnShared(ctx context.Context, user, id string, f *featur
 	}
 	if counted(before) {
 		d = s.count(f, before, -1, d)
+		err = c.dropSample(ctx, before, from.key)
 	}
 	if !counted(l) {
 		if s.ready() {
@@ -251,7 +292,9 @@ func (c *Classifier) learnShared(ctx context.Context, user, id string, f *featur
 			d = c.observe(s, f, l, Unlabelled, d)
 		}
 		d = s.count(f, l, 1, d)
-		d, err = c.learnBalanced(ctx, s, f, l, d)
+		var kept error
+		d, kept = c.learnBalanced(ctx, s, from, f, l, d)
+		err = errors.Join(err, kept)
 	}
 	c.deltas = d
 	c.publish(s, d)
@@ -268,11 +311,11 @@ func (m *model) ready() bool {
 // learnBalanced lets the regression learn f and, where one class comes without the other for
 // long, samples of the other: it would forget that class otherwise. Mail that came before
 // there was any of the other class is learned in this way only.
-func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, f *features, l Label, d []Cell) ([]Cell, error) {
+func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, from *origin, f *features, l Label, d []Cell) ([]Cell, error) {
 	ready := s.ready()
 	var err error
 	if slot, ok := c.kept[l-Ham].choose(); ok {
-		data := packSample(f, l)
+		data := packSample(f, l, from)
 		c.kept[l-Ham].set(slot, data, !ready)
 		if c.keeper != nil {
 			err = c.keeper.Keep(ctx, "", slot+uint32(l-Ham)*samplesPerClass, data)
@@ -326,9 +369,10 @@ func (c *Classifier) observe(s *snapshot, f *features, l, counted Label, d []Cel
 	if min(t.ham, t.spam) < mixAfter {
 		return d
 	}
-	words, _, _ := s.wordSum(f, counted)
-	regression := math.Max(-mixMost, math.Min(mixMost, s.regression(f)))
-	mx := s.mix()
+	var op opinion
+	op, c.weighed = s.weigh(f, counted, c.weighed[:0])
+	words, regression := op.words(), math.Max(-mixMost, math.Min(mixMost, op.regression()))
+	mx := &op.mix
 	z := mx.regression*regression + mx.words*words + mx.bias
 	g := sigmoid(z) - target(l)
 	for _, in := range [...]struct {
@@ -341,11 +385,11 @@ func (c *Classifier) observe(s *snapshot, f *features, l, counted Label, d []Cel
 		s.apply(&m)
 		d = append(d, m)
 	}
-	if l == Ham {
+	if l == Ham && min(t.ham, t.spam) >= thresholdAfter {
 		// The threshold rises with each ham above it and falls with the others, so that it
 		// settles where the wanted share of ham is above.
 		m := Cell{Index: cellThreshold, Weight: -thresholdStep * wantedFalse}
-		if z > 0 {
+		if op.score() > 0 {
 			m.Weight += thresholdStep
 		}
 		if now := s.cell(cellThreshold).weight + m.Weight; now >= 0 && now <= thresholdMost*2 {
@@ -363,9 +407,10 @@ const (
 	mixBase  = 10
 	mixMost  = 12 // a score of the regression counts for no more
 
-	wantedFalse   = 0.0015 // of ham is taken for spam
-	thresholdStep = 0.4
-	thresholdMost = 3
+	wantedFalse    = 0.0015 // of ham is taken for spam
+	thresholdAfter = 300    // errors of the first lessons say nothing on later ones
+	thresholdStep  = 0.4
+	thresholdMost  = 3
 )
 
 // Score judges a message for a user by all that was learned before. It does not wait for
@@ -441,6 +486,8 @@ func (c *Classifier) Stats() Stats {
 	s.release()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st.Kept = len(c.kept[0].slots) + len(c.kept[1].slots)
+	for _, k := range c.kept {
+		st.Kept += len(k.slots) - len(k.free)
+	}
 	return st
 }

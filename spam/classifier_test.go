@@ -65,7 +65,7 @@ func TestEmptyIsUnsure(t *testing.T) {
 
 func TestReasonsSumToScore(t *testing.T) {
 	c := newClassifier(t, spam.NewMemory())
-	for i := range 20 {
+	for i := range 60 {
 		require.NoError(t, c.Learn(t.Context(), "ann", fmt.Sprint("h", i), hamOf(t, i), spam.Ham))
 		require.NoError(t, c.Learn(t.Context(), "ann", fmt.Sprint("s", i), spamOf(t, i), spam.Spam))
 	}

@@ -22,7 +22,7 @@ func Example() {
 		}
 		return m
 	}
-	for i := range 30 {
+	for i := range 100 {
 		ham := parse(fmt.Sprintf("From: Ann <ann@example.org>\r\nSubject: lunch on day %d\r\n\r\nShall we meet at noon?\r\n", i))
 		junk := parse(fmt.Sprintf("From: Shop <shop%d@example.net>\r\nSubject: SALE\r\n\r\nCheap watches, order now!\r\n", i))
 		if err := c.Learn(ctx, "ben", fmt.Sprint("ham", i), ham, spam.Ham); err != nil {

@@ -64,6 +64,8 @@ var (
 	_ Store  = (*File)(nil)
 	_ Keeper = (*File)(nil)
 	_ Syncer = (*File)(nil)
+
+	_ Snapshotter = (*File)(nil)
 )
 
 // OpenFile opens the store at path, or makes it and its folder. An existing file that is no
@@ -405,12 +407,7 @@ func (s *File) flush() error {
 	s.ends = append(s.ends, end+int64(len(frame)))
 	maps.Copy(s.seen, s.marks)
 	maps.DeleteFunc(s.seen, func(_ seenKey, m seenMark) bool { return m.label == Unlabelled })
-	clear(s.marks)
-	for _, p := range s.pending {
-		p.cells.reset()
-	}
-	clear(s.pending)
-	s.weight = 0
+	s.forgetPending()
 	if s.end()-s.merged > max(fileSlack, 2*s.merged) {
 		if err := s.merge(); err != nil {
 			return s.wrap("merge", err)
@@ -421,6 +418,15 @@ func (s *File) flush() error {
 
 // merge replaces the file by one that holds the sum of its frames. The caller has the lock.
 func (s *File) merge() error {
+	payload, err := s.sum()
+	if err != nil {
+		return err
+	}
+	return s.replace(s.base+uint64(len(s.ends))-1, payload)
+}
+
+// sum returns all frames as one payload.
+func (s *File) sum() ([]byte, error) {
 	all := map[string]*pendingModel{}
 	err := s.each(context.Background(), 0, func(payload []byte) {
 		for r := range records(payload) {
@@ -447,16 +453,21 @@ func (s *File) merge() error {
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := time.Now().Unix()
 	live := maps.Clone(s.seen)
 	maps.DeleteFunc(live, func(_ seenKey, m seenMark) bool { return m.until != 0 && m.until <= now })
-	data := appendFrame(fileHeader(s.base+uint64(len(s.ends))-1), encodeRecords(0, all, live))
+	payload := encodeRecords(0, all, live)
 	for _, p := range all {
 		p.cells.reset()
 	}
-	if err := atomicfile.Write(s.path, data, 0o600); err != nil {
+	return payload, nil
+}
+
+// replace makes a payload the whole of the store, at a position. The caller has the lock.
+func (s *File) replace(position uint64, payload []byte) error {
+	if err := atomicfile.Write(s.path, appendFrame(fileHeader(position), payload), 0o600); err != nil {
 		return err
 	}
 	return s.reopen() // closes the old file, and frees its lock
@@ -488,6 +499,15 @@ func (s *File) Kept(ctx context.Context, model string) (iter.Seq2[uint32, []byte
 		return nil, s.wrap("load", err)
 	}
 	return maps.All(slots), nil
+}
+
+func (s *File) forgetPending() {
+	for _, p := range s.pending {
+		p.cells.reset()
+	}
+	clear(s.pending)
+	clear(s.marks)
+	s.weight = 0
 }
 
 func (s *File) encodePending() []byte { return encodeRecords(s.id, s.pending, s.marks) }

@@ -40,7 +40,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%d words, %d strings", len(tok.words), len(tok.grams))
 		}
 		var again features
-		if _, ok := unpackSample(packSample(tok, Spam), &again); !ok || len(again.words) != len(tok.words) || len(again.grams) != len(tok.grams) {
+		if _, ok := unpackSample(packSample(tok, Spam, &origin{}), &again); !ok || len(again.words) != len(tok.words) || len(again.grams) != len(tok.grams) {
 			t.Error("a sample does not come back")
 		}
 	})

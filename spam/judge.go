@@ -5,17 +5,22 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 )
 
 // mostReasons is how many reasons of a verdict stand by themselves; one more sums up the rest.
 const mostReasons = 12
 
+var weighedPool = sync.Pool{New: func() any { return new([]weighed) }}
+
 // logOdds returns the score of a message for a user, who may be nil.
 func (m *model) logOdds(f *features, u *userModel) float64 {
-	mx := m.mix()
-	w, _, _ := m.wordSum(f, Unlabelled)
-	z := mx.bias + mx.regression*m.regression(f) + mx.words*w
+	list := weighedPool.Get().(*[]weighed)
+	op, l := m.weigh(f, Unlabelled, (*list)[:0])
+	*list = l
+	weighedPool.Put(list)
+	z := op.score()
 	if u != nil {
 		z += u.score(f)
 	}
@@ -27,30 +32,48 @@ func (m *model) judge(f *features, u *userModel) Verdict {
 	if !m.ready() {
 		return Verdict{Probability: 0.5, Unsure: true}
 	}
-	mx := m.mix()
-	_, scale, known := m.wordSum(f, Unlabelled)
-	gx, wx := scales(f)
+	pooled := weighedPool.Get().(*[]weighed)
+	defer weighedPool.Put(pooled)
+	op, list := m.weigh(f, Unlabelled, (*pooled)[:0])
+	*pooled = list
+	mx := &op.mix
 
-	grams := m.gramSum(f)
-	bias := mx.bias + mx.regression*float64(m.cell(cellTotals).weight)
-	bytes := mx.regression * gx * float64(grams)
-	z := bias + bytes
+	// What the text says for ham beyond its bound is taken from each of its good words alike.
+	good := 1.0
+	bytes := mx.regression * op.gramText
+	headBytes := mx.regression * op.gramHead
+	z := op.score()
+	if over := -textMost - op.text(); over > 0 {
+		sum := math.Min(bytes, 0)
+		for _, w := range list[f.textWords:] {
+			sum += math.Min(mx.regression*op.scales.wordText*float64(w.weight)+mx.words*op.oddsTextScale*float64(w.odds), 0)
+		}
+		good = 1 + over/sum
+		if bytes < 0 {
+			bytes *= good
+		}
+	}
 
-	o := m.wordOdds(Unlabelled)
 	top := make([]Reason, 0, mostReasons+4)
 	least := 0.0 // what a reason has to weigh when top is full
-	var userScale float64
+	userScale := 0.0
 	if u != nil {
-		userScale = wx
+		userScale = f.userScale()
+		z += u.score(f)
 	}
-	for i := range f.words {
+	weight, odds := mx.regression*op.scales.wordHead, mx.words*op.oddsHeadScale
+	for i := range list {
+		if i == f.textWords {
+			weight, odds = mx.regression*op.scales.wordText, mx.words*op.oddsTextScale
+		}
+		part := weight*float64(list[i].weight) + odds*float64(list[i].odds)
+		if part < 0 && i >= f.textWords {
+			part *= good
+		}
 		w := &f.words[i]
-		c := m.cell(w.cell)
-		part := mx.regression*wx*float64(c.weight) + mx.words*scale*o.of(c)
 		if u != nil {
 			part += userScale * float64(u.weights[userCell(w.cell)].weight)
 		}
-		z += part
 		if a := math.Abs(part); a > least {
 			top = append(top, Reason{Name: kindNames[w.kind], Text: w.text, Score: part})
 			if len(top) == cap(top) {
@@ -62,16 +85,17 @@ func (m *model) judge(f *features, u *userModel) Verdict {
 	}
 	sortReasons(top)
 	top = top[:min(len(top), mostReasons)]
-	rest := z - bias - bytes
+	rest := z - mx.bias - bytes - headBytes
 	for i := range top {
 		rest -= top[i].Score
 		top[i].Text = printable(top[i].Text)
 	}
-	top = append(top, Reason{Name: "bytes-of-head", Score: bytes}, Reason{Name: "other-words", Score: rest}, Reason{Name: "prior", Score: bias})
+	top = append(top, Reason{Name: "bytes-of-head", Score: headBytes}, Reason{Name: "bytes-of-text", Score: bytes},
+		Reason{Name: "other-words", Score: rest}, Reason{Name: "prior", Score: mx.bias})
 	sortReasons(top)
 
 	v := Verdict{Score: z, Probability: sigmoid(z), Reasons: top}
-	v.Unsure = m.unsure(f, known, z)
+	v.Unsure = m.unsure(f, op.known, z)
 	if z > 0 && !v.Unsure {
 		v.Action = Junk
 	}
@@ -97,8 +121,8 @@ func (m *model) unsure(f *features, known int, z float64) bool {
 }
 
 const (
-	doubtOfFew     = 150.0 // log-odds, divided by the messages of the class of which fewer are known
-	doubtMost      = 6.0
+	doubtOfFew     = 250.0 // log-odds, divided by the messages of the class of which fewer are known
+	doubtMost      = 10.0
 	doubtOfForeign = 4.5
 )
 

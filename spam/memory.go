@@ -14,6 +14,7 @@ import (
 type Memory struct {
 	mu     sync.Mutex
 	models map[string]*memoryModel
+	shots  map[string]memoryShot
 	kv     map[string]memoryValue
 	writes int // of kv since old values were removed
 }
@@ -49,7 +50,10 @@ type memoryStore struct{ m *Memory }
 var (
 	_ Store  = (*memoryStore)(nil)
 	_ Keeper = (*memoryStore)(nil)
-	_ KV     = (*Memory)(nil)
+
+	_ Snapshotter = (*memoryStore)(nil)
+
+	_ KV = (*Memory)(nil)
 )
 
 // NewMemory returns a Store on a Memory of its own.
@@ -149,6 +153,79 @@ func (s *memoryStore) Kept(_ context.Context, name string) (iter.Seq2[uint32, []
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	return maps.All(maps.Clone(s.m.model(name).slots)), nil
+}
+
+// A memoryShot is a snapshot: its models never change.
+type memoryShot struct {
+	models map[string]*memoryModel
+	time   time.Time
+}
+
+func (mm *memoryModel) clone(first uint64) *memoryModel {
+	c := &memoryModel{first: first, seen: maps.Clone(mm.seen), slots: maps.Clone(mm.slots)}
+	c.sums.add(mm.sums.sorted()...)
+	return c
+}
+
+// Snapshot implements [Snapshotter].
+func (s *memoryStore) Snapshot(_ context.Context, name string) error {
+	if err := checkSnapshotName(name); err != nil {
+		return err
+	}
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	shot := memoryShot{map[string]*memoryModel{}, time.Now()}
+	for n, mm := range s.m.models {
+		shot.models[n] = mm.clone(0)
+	}
+	if s.m.shots == nil {
+		s.m.shots = map[string]memoryShot{}
+	}
+	s.m.shots[name] = shot
+	return nil
+}
+
+// Restore implements [Snapshotter].
+func (s *memoryStore) Restore(_ context.Context, name string) error {
+	if err := checkSnapshotName(name); err != nil {
+		return err
+	}
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	shot, ok := s.m.shots[name]
+	if !ok {
+		return ErrNoSnapshot
+	}
+	for n, mm := range s.m.models {
+		old := shot.models[n]
+		if old == nil {
+			old = &memoryModel{seen: map[string]memoryMark{}, slots: map[uint32][]byte{}}
+		}
+		s.m.models[n] = old.clone(mm.first + uint64(len(mm.log)) + 1)
+	}
+	return nil
+}
+
+// Snapshots implements [Snapshotter].
+func (s *memoryStore) Snapshots(context.Context) (list []SnapshotInfo, err error) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	for name, shot := range s.m.shots {
+		list = append(list, SnapshotInfo{name, shot.time})
+	}
+	slices.SortFunc(list, func(a, b SnapshotInfo) int { return a.Time.Compare(b.Time) })
+	return list, nil
+}
+
+// RemoveSnapshot implements [Snapshotter].
+func (s *memoryStore) RemoveSnapshot(_ context.Context, name string) error {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	if _, ok := s.m.shots[name]; !ok {
+		return ErrNoSnapshot
+	}
+	delete(s.m.shots, name)
+	return nil
 }
 
 // Update implements [KV].

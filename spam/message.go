@@ -68,6 +68,7 @@ type Message struct {
 
 	markup []string // tags and telling attributes of HTML, in order
 	raw    []byte   // the start of the message as it came
+	body   int      // where in raw the header ends
 	limits Limits
 
 	once     sync.Once

@@ -13,7 +13,7 @@ type cell struct {
 
 // The cells after the features' own hold what belongs to the model as a whole.
 const (
-	cellTotals    = cellCount + iota // Ham, Spam: messages learned; Weight, Square: the bias of the regression
+	cellTotals    = cellCount + iota // Ham, Spam: messages learned
 	cellMixFirst                     // Weight: how much the regression counts, from its prior; Ham, Spam: observations
 	cellMixSecond                    // Weight: the same of the words
 	cellMixBias                      // Weight: the same of the constant
@@ -27,9 +27,16 @@ const (
 const (
 	learnRate  = 0.3
 	squareBase = 1e-4 // keeps the first step finite
-	learnLeast = 1e-5 // what is known as well as that is not learned again
-	gramWeight = 1.0
-	wordWeight = 1.4
+	learnLeast = 5e-3 // what is known as well as that is not learned again
+
+	gramWeight     = 1.0
+	gramTextWeight = 0.7
+	wordWeight     = 2.0
+	wordTextWeight = 1.0
+
+	// The text speaks for ham no louder than this, in log-odds: good words cost a spammer
+	// nothing.
+	textMost = 2.0
 
 	wordPrior   = 0.03 // messages of each class that are thought to have held any word
 	wordDoubt   = 0.4  // messages after which a word's log-odds count half
@@ -65,59 +72,79 @@ func (m *model) apply(d *Cell) {
 	}
 }
 
-// regression returns the log-odds that the regression sees.
-func (m *model) regression(f *features) float64 {
-	gx, wx := scales(f)
-	var words float32
-	for i := range f.words {
-		words += m.cell(f.words[i].cell).weight
+// Scales are the values of the features that are present. They stand in four blocks, and a
+// block weighs the same however long it is.
+type scales struct{ gramHead, gramText, wordHead, wordText float64 }
+
+func (f *features) scales() scales {
+	of := func(weight float64, n, base int) float64 { return weight / math.Sqrt(float64(n+base)) }
+	return scales{
+		of(gramWeight, f.textGrams, 50), of(gramTextWeight, len(f.grams)-f.textGrams, 50),
+		of(wordWeight, f.textWords, 20), of(wordTextWeight, len(f.words)-f.textWords, 20),
 	}
-	return float64(m.cell(cellTotals).weight) + float64(m.gramSum(f))*gx + float64(words)*wx
 }
 
-func (m *model) gramSum(f *features) (sum float32) {
-	grams := m.grams[:wordBase]
-	for _, i := range f.grams {
-		sum += grams[i].weight
-	}
-	return sum
+// regression returns the log-odds that the regression sees without its bias: of the head and
+// of the text.
+func (m *model) regression(f *features) (head, text float64) {
+	x := f.scales()
+	head, text = x.gramHead*m.gramSum(f.grams[:f.textGrams]), x.gramText*m.gramSum(f.grams[f.textGrams:])
+	return head + x.wordHead*m.weightSum(f.words[:f.textWords]), text + x.wordText*m.weightSum(f.words[f.textWords:])
 }
 
-// scales returns the values of the features that are present: messages of any length weigh
-// the same.
-func scales(f *features) (gram, word float64) {
-	return gramWeight / math.Sqrt(float64(len(f.grams)+50)), wordWeight / math.Sqrt(float64(len(f.words)+20))
+func (m *model) gramSum(grams []uint32) float64 {
+	var sum float32
+	cells := m.grams[:wordBase]
+	for _, i := range grams {
+		sum += cells[i].weight
+	}
+	return float64(sum)
+}
+
+func (m *model) weightSum(words []word) float64 {
+	var sum float32
+	for i := range words {
+		sum += m.cell(words[i].cell).weight
+	}
+	return float64(sum)
 }
 
 // step moves the weights towards a probability for one message (AdaGrad), and appends what
 // it did to deltas. Where the words of f were counted, counted is where in deltas.
 func (m *model) step(f *features, target float64, deltas []Cell, counted int) []Cell {
-	g := sigmoid(m.regression(f)) - target
+	head, text := m.regression(f)
+	g := sigmoid(head+text) - target
 	if math.Abs(g) < learnLeast {
 		return deltas
 	}
-	gx, wx := scales(f)
-	g1 := float32(g * gx)
-	for _, i := range f.grams {
+	x := f.scales()
+	for n, i := range f.grams {
+		gx := float32(g * x.gramHead)
+		if n >= f.textGrams {
+			gx = float32(g * x.gramText)
+		}
 		c := &m.grams[i]
-		c.square += g1 * g1
-		move := -learnRate * g1 / sqrt(squareBase+c.square)
+		c.square += gx * gx
+		move := -learnRate * gx / sqrt(squareBase+c.square)
 		c.weight += move
-		deltas = append(deltas, Cell{Index: i, Square: g1 * g1, Weight: move})
+		deltas = append(deltas, Cell{Index: i, Square: gx * gx, Weight: move})
 	}
-	g1 = float32(g * wx)
-	for i := range f.words {
-		index := f.words[i].cell
+	for n := range f.words {
+		gx := float32(g * x.wordHead)
+		if n >= f.textWords {
+			gx = float32(g * x.wordText)
+		}
+		index := f.words[n].cell
 		c := m.cell(index)
-		c.square += g1 * g1
-		move := -learnRate * g1 / sqrt(squareBase+c.square)
+		c.square += gx * gx
+		move := -learnRate * gx / sqrt(squareBase+c.square)
 		c.weight += move
 		if counted >= 0 {
-			d := &deltas[counted+i]
-			d.Square, d.Weight = g1*g1, move
+			d := &deltas[counted+n]
+			d.Square, d.Weight = gx*gx, move
 			continue
 		}
-		deltas = append(deltas, Cell{Index: index, Square: g1 * g1, Weight: move})
+		deltas = append(deltas, Cell{Index: index, Square: gx * gx, Weight: move})
 	}
 	return deltas
 }
@@ -185,25 +212,70 @@ func (o *wordOdds) of(c *cell) float64 {
 	return l
 }
 
-// wordSum returns the words' log-odds, added as if half of them repeated each other, and how
-// many words were known.
-func (m *model) wordSum(f *features, without Label) (z float64, scale float64, known int) {
-	o := m.wordOdds(without)
-	var sum float64
-	n := 0
-	for i := range f.words {
-		c := m.cell(f.words[i].cell)
-		if c.ham|c.spam != 0 {
-			known++
-		}
-		if l := o.of(c); l != 0 {
-			sum += l
-			n++
-		}
-	}
-	scale = 1 / math.Sqrt(float64(n)+1)
-	return sum * scale, scale, known
+// An opinion is what a model has to say on a message, part by part.
+type opinion struct {
+	mix           mix
+	scales        scales
+	gramHead      float64 // log-odds of the regression
+	gramText      float64
+	wordHead      float64
+	wordText      float64
+	oddsHead      float64 // log-odds of the words
+	oddsText      float64
+	oddsHeadScale float64
+	oddsTextScale float64
+	known         int // words that were seen before
 }
+
+// A weighed word has what its parts of the score are made of.
+type weighed struct{ weight, odds float32 }
+
+// weigh forms an opinion, and appends one weighed for each word to list.
+func (m *model) weigh(f *features, without Label, list []weighed) (opinion, []weighed) {
+	op := opinion{mix: m.mix(), scales: f.scales()}
+	op.gramHead = op.scales.gramHead * m.gramSum(f.grams[:f.textGrams])
+	op.gramText = op.scales.gramText * m.gramSum(f.grams[f.textGrams:])
+	o := m.wordOdds(without)
+	block := func(words []word, scale float64) (weight, odds, oddsScale float64) {
+		n := 0
+		for i := range words {
+			c := m.cell(words[i].cell)
+			if c.ham|c.spam != 0 {
+				op.known++
+			}
+			l := o.of(c)
+			if l != 0 {
+				n++
+			}
+			weight += float64(c.weight)
+			odds += l
+			list = append(list, weighed{c.weight, float32(l)})
+		}
+		// Words repeat each other: their odds are added as if half of them did.
+		oddsScale = 1 / math.Sqrt(2*float64(n)+1)
+		return weight * scale, odds * oddsScale, oddsScale
+	}
+	op.wordHead, op.oddsHead, op.oddsHeadScale = block(f.words[:f.textWords], op.scales.wordHead)
+	op.wordText, op.oddsText, op.oddsTextScale = block(f.words[f.textWords:], op.scales.wordText)
+	return op, list
+}
+
+func (op *opinion) regression() float64 { return op.gramHead + op.gramText + op.wordHead + op.wordText }
+
+func (op *opinion) words() float64 { return op.oddsHead + op.oddsText }
+
+// head returns the log-odds of all but the text.
+func (op *opinion) head() float64 {
+	return op.mix.bias + op.mix.regression*(op.gramHead+op.wordHead) + op.mix.words*op.oddsHead
+}
+
+// text returns the log-odds of the text, before they are bounded by textMost.
+func (op *opinion) text() float64 {
+	return op.mix.regression*(op.gramText+op.wordText) + op.mix.words*op.oddsText
+}
+
+// score returns the log-odds of the message.
+func (op *opinion) score() float64 { return op.head() + math.Max(op.text(), -textMost) }
 
 func sigmoid(z float64) float64 { return 1 / (1 + math.Exp(-z)) }
 

@@ -142,6 +142,7 @@ func (p *parser) entity(raw []byte, depth int) {
 	fields, rest := p.header(raw, depth == 0, &ci)
 	if depth == 0 {
 		p.m.Fields = fields
+		p.m.body = len(raw) - len(rest)
 		p.top()
 	}
 	p.body(rest, &ci, depth)

@@ -3,13 +3,18 @@ package spam
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 )
 
 // The memory of single messages. Each class has its slots; a message takes the next one until
 // all are full, then a random one of a uniform sample of all that came (reservoir sampling).
 // A sample holds cells, from which no text can be read.
 //
-//	sample = version label cells(grams) cells(words)
+//	sample = version label key user sender domain days cells cells cells cells
+//	key    = 16 bytes under which the message is marked as seen
+//	user, sender, domain = uint32, hashes of who taught it and of whom it is from
+//	days   = uint32, since 1970, when it was learned
+//	cells: of bytes of the head, of bytes of the text, of words of the head, of words of the text
 //	cells  = uvarint(count) then count times uvarint(distance to the one before)
 const samplesPerClass = 2048
 
@@ -22,6 +27,7 @@ type sample struct {
 type samples struct {
 	slots []sample
 	fresh []uint32 // slots with fresh samples, some perhaps twice or no longer
+	free  []uint32 // slots whose sample was forgotten
 	came  uint64
 	rand  uint64
 }
@@ -38,6 +44,10 @@ func (s *samples) random(n uint64) uint64 {
 // choose returns the slot for the sample of one more message, or false when it is left out.
 func (s *samples) choose() (slot uint32, ok bool) {
 	s.came++
+	if n := len(s.free) - 1; n >= 0 {
+		slot, s.free = s.free[n], s.free[:n]
+		return slot, true
+	}
 	if len(s.slots) < samplesPerClass {
 		s.slots = append(s.slots, sample{})
 		return uint32(len(s.slots) - 1), true
@@ -98,18 +108,59 @@ func (s *samples) reserved() []byte {
 	return nil
 }
 
-func packSample(f *features, l Label) []byte {
-	t := scratchPool.Get().(*tokenScratch)
-	t.list = t.list[:0]
-	for i := range f.words {
-		c := f.words[i].cell - wordBase
-		t.seen[c>>6] |= 1 << (c & 63)
+// An origin says where a sample is from.
+type origin struct {
+	key                  markKey
+	user, sender, domain uint32
+	days                 uint32
+}
+
+// A markKey is the id of a message in the marks of the shared model.
+type markKey [16]byte
+
+const sampleHead = 2 + 16 + 4*4
+
+func (o *origin) append(b []byte) []byte {
+	b = append(b, o.key[:]...)
+	for _, n := range [...]uint32{o.user, o.sender, o.domain, o.days} {
+		b = binary.LittleEndian.AppendUint32(b, n)
 	}
-	t.list = t.seen.drain(t.list)
-	b := make([]byte, 0, 2+8+len(f.grams)*5/4+len(t.list)*5/2)
-	b = append(b, TokenizerVersion, byte(l))
-	b = appendCells(b, f.grams, 0)
-	b = appendCells(b, t.list, wordBase)
+	return b
+}
+
+// sampleOrigin returns where a sample is from. It has been unpacked before.
+func sampleOrigin(b []byte) (o origin) {
+	b = b[2:]
+	copy(o.key[:], b)
+	for i, n := range [...]*uint32{&o.user, &o.sender, &o.domain, &o.days} {
+		*n = binary.LittleEndian.Uint32(b[16+4*i:])
+	}
+	return o
+}
+
+// nameHash is what a sample knows of a name. No name is 0.
+func nameHash(s string) uint32 {
+	if s == "" {
+		return 0
+	}
+	h := hash(hashStart, strings.ToLower(s))
+	return uint32(h^h>>32) | 1
+}
+
+func packSample(f *features, l Label, from *origin) []byte {
+	t := scratchPool.Get().(*tokenScratch)
+	b := make([]byte, 0, sampleHead+16+len(f.grams)*5/4+len(f.words)*5/2)
+	b = from.append(append(b, TokenizerVersion, byte(l)))
+	b = appendCells(b, f.grams[:f.textGrams], 0)
+	b = appendCells(b, f.grams[f.textGrams:], 0)
+	for _, words := range [][]word{f.words[:f.textWords], f.words[f.textWords:]} {
+		for i := range words {
+			c := words[i].cell - wordBase
+			t.seen[c>>6] |= 1 << (c & 63)
+		}
+		t.list = t.seen.drain(t.list[:0])
+		b = appendCells(b, t.list, wordBase)
+	}
 	scratchPool.Put(t)
 	return slices.Clip(b)
 }
@@ -128,17 +179,23 @@ func appendCells(b []byte, cells []uint32, base uint32) []byte {
 // unpackSample reads a sample into f, whose memory it reuses.
 func unpackSample(b []byte, f *features) (Label, bool) {
 	f.grams, f.words = f.grams[:0], f.words[:0]
-	if len(b) < 2 || b[0] != TokenizerVersion {
+	if len(b) < sampleHead || b[0] != TokenizerVersion {
 		return Unlabelled, false
 	}
 	l := Label(b[1])
-	b = b[2:]
-	for group := range 2 {
+	b = b[sampleHead:]
+	for group := range 4 {
 		count, n := binary.Uvarint(b)
 		if n <= 0 || count > uint64(len(b)) {
 			return Unlabelled, false
 		}
 		b = b[n:]
+		switch group {
+		case 1:
+			f.textGrams = len(f.grams)
+		case 3:
+			f.textWords = len(f.words)
+		}
 		c := uint64(0)
 		for range count {
 			d, n := binary.Uvarint(b)
@@ -146,10 +203,10 @@ func unpackSample(b []byte, f *features) (Label, bool) {
 				return Unlabelled, false
 			}
 			b = b[n:]
-			if c += d; d > cellCount || c >= cellCount || (c >= wordBase) != (group == 1) {
+			if c += d; d > cellCount || c >= cellCount || (c >= wordBase) != (group >= 2) {
 				return Unlabelled, false
 			}
-			if group == 0 {
+			if group < 2 {
 				f.grams = append(f.grams, uint32(c))
 			} else {
 				f.words = append(f.words, word{cell: uint32(c)})

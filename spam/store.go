@@ -66,6 +66,31 @@ type Keeper interface {
 	Kept(ctx context.Context, model string) (iter.Seq2[uint32, []byte], error)
 }
 
+// ErrNoSnapshot is returned for the name of a snapshot that does not exist.
+var ErrNoSnapshot = errors.New("spam: no such snapshot")
+
+// A Snapshotter is a Store that can keep all it has under a name, and go back to it: models
+// of all users, what is kept, and the marks of what was learned. The names consist of up to 100
+// letters, digits, "-", "_" and ".", and do not begin with ".".
+type Snapshotter interface {
+	// Snapshot keeps the state of now, durably, in the place of an earlier one of this name.
+	Snapshot(ctx context.Context, name string) error
+	// Restore makes a snapshot the state of now, durably; what was learned since is gone.
+	// Other Stores on the storage see it as soon as what was learned: Load from a position
+	// before fails with ErrTooOld. ErrNoSnapshot: nothing has changed.
+	Restore(ctx context.Context, name string) error
+	// Snapshots lists the snapshots, the oldest first.
+	Snapshots(ctx context.Context) ([]SnapshotInfo, error)
+	// RemoveSnapshot removes one. ErrNoSnapshot: there is none of this name.
+	RemoveSnapshot(ctx context.Context, name string) error
+}
+
+// SnapshotInfo describes a snapshot.
+type SnapshotInfo struct {
+	Name string
+	Time time.Time // when it was made
+}
+
 // A KV is all that greylisting, rate limits and reputation need of a storage: a map whose
 // values change atomically. It is safe for concurrent use.
 type KV interface {

@@ -11,7 +11,7 @@ import (
 
 // TokenizerVersion names the way features are taken from messages. A model that was learned
 // with another version knows features this one never meets: it has to be learned again.
-const TokenizerVersion = 1
+const TokenizerVersion = 2
 
 // A kind says where a word stood. Words of different kinds are different features.
 type kind uint8
@@ -58,11 +58,15 @@ type word struct {
 	text string // shares the memory of the message
 }
 
-// features are what the classifier sees of a message: each feature once.
+// features are what the classifier sees of a message: each feature once, those of the text at
+// the end of each list. Who writes a message can add any text to it, so the text never takes
+// the voice of the rest.
 type features struct {
-	words    []word
-	grams    []uint32
-	received bool // there is a Received field
+	words     []word
+	grams     []uint32
+	textWords int // words[textWords:] are of the text
+	textGrams int // grams[textGrams:] are of the body
+	received  bool
 }
 
 // receivedCell counts the messages with a Received field.
@@ -120,11 +124,19 @@ func tokenize(m *Message) *features {
 	t.header()
 	t.structure()
 	t.links()
+	f := &features{textWords: len(t.word), received: m.Get("received") != ""}
 	t.text(m.Text, kindBody)
 	t.text(m.Hidden, kindHidden)
-	t.grams(m.raw[:min(len(m.raw), headBytes)])
+	f.words = slices.Clone(t.word)
+
+	head := m.raw[:min(len(m.raw), headBytes)]
+	body := min(m.body, len(head))
+	t.grams(head[:body])
 	t.list = t.gram.drain(t.list)
-	f := &features{words: slices.Clone(t.word), grams: slices.Clone(t.list), received: m.Get("received") != ""}
+	f.textGrams = len(t.list)
+	t.grams(head[body:])
+	t.list = t.gram.drain(t.list)
+	f.grams = slices.Clone(t.list)
 	for _, w := range t.word {
 		t.seen[(w.cell-wordBase)>>6] = 0
 	}
@@ -396,7 +408,9 @@ func hashFold(h uint64, s string) uint64 {
 
 func hashFoldRunes(h uint64, s string) uint64 {
 	for _, r := range s {
-		h = (h ^ uint64(unicode.ToLower(r))) * hashPrime
+		if !isIgnorable(r) {
+			h = (h ^ uint64(unicode.ToLower(r))) * hashPrime
+		}
 	}
 	return h
 }
@@ -438,6 +452,7 @@ func eachWord(s string, f func(w string, wide bool)) {
 		}
 		r, n := utf8.DecodeRuneInString(s[i:])
 		switch {
+		case isIgnorable(r): // it neither ends a word nor makes another of it
 		case isWide(r):
 			flush()
 			if wideAt >= 0 {
@@ -459,6 +474,18 @@ func eachWord(s string, f func(w string, wide bool)) {
 	flush()
 }
 
+// isIgnorable reports whether a character shows nothing: those of no width, soft hyphens and
+// fillers, which hide words from filters.
+func isIgnorable(r rune) bool {
+	switch {
+	case r < 0xAD:
+		return false
+	case r == 0xAD, r == 0x34F, r == 0x115F, r == 0x1160, r == 0x180E, r == 0x2800, r == 0x3164, r == 0xFEFF, r == 0xFFA0:
+		return true
+	}
+	return r >= 0x200B && r <= 0x200F || r >= 0x202A && r <= 0x202E || r >= 0x2060 && r <= 0x206F || r >= 0xFE00 && r <= 0xFE0F || r >= 0xE0000 && r <= 0xE0FFF
+}
+
 func isWide(r rune) bool {
-	return r >= 0x2E80 && r <= 0x9FFF && r != 0x3000 && r != 0x3164 || r >= 0xAC00 && r <= 0xD7A3 || r >= 0xF900 && r <= 0xFAFF || r >= 0x20000 && r <= 0x3FFFF
+	return r >= 0x2E80 && r <= 0x9FFF && r != 0x3000 || r >= 0xAC00 && r <= 0xD7A3 || r >= 0xF900 && r <= 0xFAFF || r >= 0x20000 && r <= 0x3FFFF
 }

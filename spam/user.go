@@ -13,7 +13,8 @@ func yield() { runtime.Gosched() }
 // the shared one. It never changes; learning makes a new one.
 type userModel struct {
 	weights [userCells]struct{ weight, square float32 }
-	learned int32 // messages
+	ham     int32 // messages
+	spam    int32
 }
 
 const (
@@ -28,9 +29,10 @@ func (u *userModel) score(f *features) float64 {
 	for i := range f.words {
 		sum += u.weights[userCell(f.words[i].cell)].weight
 	}
-	_, x := scales(f)
-	return float64(sum) * x
+	return float64(sum) * f.userScale()
 }
+
+func (f *features) userScale() float64 { return userWeight / math.Sqrt(float64(len(f.words)+20)) }
 
 // user returns a user's model, or nil for one without.
 func (c *Classifier) user(ctx context.Context, name string) (*userModel, error) {
@@ -61,7 +63,8 @@ func (c *Classifier) user(ctx context.Context, name string) (*userModel, error) 
 			u.weights[d.Index].weight += d.Weight
 			u.weights[d.Index].square += d.Square
 		case d.Index == cellTotals:
-			u.learned += d.Ham + d.Spam
+			u.ham += d.Ham
+			u.spam += d.Spam
 		}
 	}
 	if !found {
@@ -82,22 +85,23 @@ func (c *Classifier) user(ctx context.Context, name string) (*userModel, error) 
 
 func userName(user string) string { return "user/" + user }
 
-// learnUser corrects a user's own model where the shared one and it are wrong together. The
-// caller holds the lock.
-func (c *Classifier) learnUser(ctx context.Context, user, id string, f *features, l Label) error {
+// learnUser corrects a user's own model where the shared one and it are wrong together. It
+// returns the label under which the shared model may learn the message. The caller holds the
+// lock.
+func (c *Classifier) learnUser(ctx context.Context, user string, before Label, f *features, l Label) (shared Label, err error) {
+	if !counted(before) && !counted(l) {
+		return l, nil
+	}
 	model := userName(user)
 	old, err := c.user(ctx, user)
 	if err != nil {
-		return err
-	}
-	before, err := c.store.SetSeen(ctx, model, id, l, c.opt.SeenFor)
-	if err != nil || before == l || !counted(before) && !counted(l) {
-		return err
+		return l, err
 	}
 	u := &userModel{}
 	if old != nil {
 		*u = *old
 	}
+	shared = c.capped(u, l)
 	count := Cell{Index: cellTotals}
 	add := func(l Label, n int32) {
 		switch l {
@@ -109,14 +113,14 @@ func (c *Classifier) learnUser(ctx context.Context, user, id string, f *features
 	}
 	add(before, -1)
 	add(l, 1)
-	u.learned += count.Ham + count.Spam
+	u.ham += count.Ham
+	u.spam += count.Spam
 	deltas := []Cell{count}
 
 	s := c.acquire()
 	g := sigmoid(s.logOdds(f, u)) - target(l)
 	s.release()
-	_, x := scales(f)
-	g *= x
+	g *= f.userScale()
 	if math.Abs(g) > 1e-6 {
 		for i := range f.words {
 			n := userCell(f.words[i].cell)
@@ -131,13 +135,31 @@ func (c *Classifier) learnUser(ctx context.Context, user, id string, f *features
 	c.userMu.Lock()
 	defer c.userMu.Unlock()
 	if err := c.store.Add(ctx, model, deltas); err != nil {
-		return err
+		return l, err
 	}
 	if p, ok := c.users.Load(user); ok {
 		p.(*atomic.Pointer[userModel]).Store(u)
 	}
-	return nil
+	return shared, nil
 }
 
-// userRate is how fast a user's own model learns.
-const userRate = 0.3
+// capped returns l, or Neutral when the user has taught the shared model enough of it.
+func (c *Classifier) capped(u *userModel, l Label) Label {
+	if c.opt.UserMost < 0 || !counted(l) {
+		return l
+	}
+	t := c.current.Load().cell(cellTotals)
+	mine, all := u.ham, t.ham
+	if l == Spam {
+		mine, all = u.spam, t.spam
+	}
+	if int(mine) < c.opt.UserMost || mine < all-mine {
+		return l
+	}
+	return Neutral
+}
+
+const (
+	userRate   = 0.3 // how fast a user's own model learns
+	userWeight = 1.4
+)

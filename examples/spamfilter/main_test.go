@@ -37,7 +37,7 @@ func TestCommands(t *testing.T) {
 		return out.String()
 	}
 	var mbox strings.Builder
-	for n := range 10 {
+	for n := range 40 {
 		write(t, filepath.Join(dir, "box", "cur", fmt.Sprint(n, ":2,S")), ham(n))
 		mbox.WriteString("From x@example.org Thu Jan  1 00:00:00 1970\n" + junk(n) + "\n")
 	}
@@ -45,10 +45,10 @@ func TestCommands(t *testing.T) {
 	call("", "train", "ham", hams)
 	spams := write(t, filepath.Join(dir, "mbox"), mbox.String())
 	call(spams+"\n", "train", "spam", "-")
-	assert.Contains(t, call("", "stats"), "ham 10\nspam 10\n")
+	assert.Contains(t, call("", "stats"), "ham 40\nspam 40\n")
 
 	call(spams+"\n", "train", "spam", "-")
-	assert.Contains(t, call("", "stats"), "ham 10\nspam 10\n", "the same again counts once")
+	assert.Contains(t, call("", "stats"), "ham 40\nspam 40\n", "the same again counts once")
 
 	h := write(t, filepath.Join(dir, "h.eml"), ham(77))
 	s := write(t, filepath.Join(dir, "s.eml"), junk(77))
@@ -59,7 +59,7 @@ func TestCommands(t *testing.T) {
 
 	lines = strings.Split(call("ham\t"+h+"\nspam\t"+s+"\n", "online", "-"), "\n")
 	require.Len(t, lines, 3)
-	assert.Contains(t, call("", "stats"), "ham 11\nspam 11\n")
+	assert.Contains(t, call("", "stats"), "ham 41\nspam 41\n")
 	assert.Contains(t, call("", "explain", s), "spam: score ")
 
 	err := run(t.Context(), []string{"-db", db, "train", "sauce", hams}, nil, io.Discard, io.Discard)

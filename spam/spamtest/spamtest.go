@@ -33,6 +33,7 @@ func TestStore(t *testing.T, f Factory) {
 		{"Concurrent", testConcurrent},
 		{"Break", testBreak},
 		{"Keeper", testKeeper},
+		{"Snapshots", testSnapshots},
 		{"Classifier", testClassifier},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, f(t)) })
@@ -256,6 +257,63 @@ func testKeeper(t *testing.T, open func() spam.Store) {
 }
 
 // testClassifier learns through one store and judges through another.
+func testSnapshots(t *testing.T, open func() spam.Store) {
+	s := open()
+	shots, ok := s.(spam.Snapshotter)
+	if !ok {
+		t.Skip("the store keeps no snapshots")
+	}
+	if err := shots.Restore(ctx, "none"); !errors.Is(err, spam.ErrNoSnapshot) {
+		t.Errorf("Restore of what does not exist: %v, want ErrNoSnapshot", err)
+	}
+	for _, name := range []string{"", "a/b", ".", "..", "a b"} {
+		if shots.Snapshot(ctx, name) == nil {
+			t.Errorf("a snapshot may be called %q", name)
+		}
+	}
+	must(t, s.Add(ctx, "", []spam.Cell{{Index: 1, Ham: 1, Weight: 0.5}}))
+	must(t, s.Add(ctx, "user/a", []spam.Cell{{Index: 2, Spam: 1}}))
+	_, err := s.SetSeen(ctx, "", "before", spam.Ham, 0)
+	must(t, err)
+	must(t, shots.Snapshot(ctx, "one"))
+
+	other := open()
+	_, position := load(t, other, "", 0)
+	must(t, s.Add(ctx, "", []spam.Cell{{Index: 1, Ham: 5}, {Index: 9, Ham: 1}}))
+	must(t, s.Add(ctx, "user/b", []spam.Cell{{Index: 2, Spam: 1}}))
+	_, err = s.SetSeen(ctx, "", "after", spam.Spam, 0)
+	must(t, err)
+	must(t, spam.Sync(ctx, s))
+	must(t, s.Add(ctx, "", []spam.Cell{{Index: 1, Ham: 7}})) // perhaps not written yet
+	must(t, shots.Restore(ctx, "one"))
+
+	for _, one := range []spam.Store{s, other, open()} {
+		cells, _ := load(t, one, "", 0)
+		expect(t, cells, spam.Cell{Index: 1, Ham: 1, Weight: 0.5})
+		cells, _ = load(t, one, "user/a", 0)
+		expect(t, cells, spam.Cell{Index: 2, Spam: 1})
+		cells, _ = load(t, one, "user/b", 0)
+		expect(t, cells)
+	}
+	if _, _, err := other.Load(ctx, "", position); !errors.Is(err, spam.ErrTooOld) {
+		t.Errorf("Load from a position before the restore: %v, want ErrTooOld", err)
+	}
+	for id, want := range map[string]spam.Label{"before": spam.Ham, "after": spam.Unlabelled} {
+		if l, err := s.SetSeen(ctx, "", id, spam.Neutral, 0); err != nil || l != want {
+			t.Errorf("after the restore %q is %v, %v, want %v", id, l, err, want)
+		}
+	}
+	list, err := shots.Snapshots(ctx)
+	must(t, err)
+	if len(list) != 1 || list[0].Name != "one" || list[0].Time.IsZero() {
+		t.Errorf("snapshots are %v", list)
+	}
+	must(t, shots.RemoveSnapshot(ctx, "one"))
+	if err := shots.RemoveSnapshot(ctx, "one"); !errors.Is(err, spam.ErrNoSnapshot) {
+		t.Errorf("RemoveSnapshot again: %v, want ErrNoSnapshot", err)
+	}
+}
+
 func testClassifier(t *testing.T, open func() spam.Store) {
 	message := func(text string, n int) *spam.Message {
 		m, err := spam.Parse(strings.NewReader(fmt.Sprintf("From: a%d@example.org\r\nSubject: %s\r\n\r\n%s number %d\r\n", n, text, text, n)), spam.Limits{})
@@ -265,7 +323,7 @@ func testClassifier(t *testing.T, open func() spam.Store) {
 	a := open()
 	c, err := spam.NewClassifier(ctx, a, nil)
 	must(t, err)
-	for i := range 10 {
+	for i := range 50 {
 		must(t, c.Learn(ctx, "u", fmt.Sprint("h", i), message("minutes of the meeting", i), spam.Ham))
 		must(t, c.Learn(ctx, "u", fmt.Sprint("s", i), message("cheap watches for you", i), spam.Spam))
 	}
