@@ -135,7 +135,7 @@ func (s *Store) Mailboxes(ctx context.Context) iter.Seq2[imap.MailboxInfo, error
 			yield(imap.MailboxInfo{}, fmt.Errorf("maildir: list %s: %w", s.root, err))
 			return
 		}
-		subscribed, err := readSubscriptions(s.root)
+		subscribed, err := subscriptionsOf(s.root).Read()
 		if err != nil && !yield(imap.MailboxInfo{}, fmt.Errorf("maildir: subscriptions of %s: %w", s.root, err)) {
 			return
 		}

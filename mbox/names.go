@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +20,7 @@ import (
 	"github.com/mailblocks/mailblocks/internal/atomicfile"
 	"github.com/mailblocks/mailblocks/internal/dotlock"
 	"github.com/mailblocks/mailblocks/internal/mutf7"
+	"github.com/mailblocks/mailblocks/internal/subscriptions"
 )
 
 // A mailbox A/B is the file A/B below the root, its levels in modified UTF-7. Characters that
@@ -34,7 +33,7 @@ const (
 )
 
 // sidecars are all the files of ours that belong to a mailbox.
-var sidecars = []string{indexSuffix, useSuffix, undoSuffix, redoSuffix, newSuffix, cutSuffix}
+var sidecars = []string{indexSuffix, useSuffix, undoSuffix, redoSuffix, newSuffix}
 
 // maxLevel leaves room for the names of sidecars and lock files.
 const maxLevel = 200
@@ -166,67 +165,19 @@ func nextUIDValidity(ctx context.Context, root string, now time.Time) (uint32, e
 	return next, atomicfile.Write(path, fmt.Appendf(nil, "%d\n", next), 0o600)
 }
 
-// The subscriptions file in the root, as Dovecot keeps it: "V", TAB, "2", an empty line, then one
-// name a line with TAB between its levels, in modified UTF-7. Without that head it is of version
-// 1, with '/' between the levels.
-const (
-	subscriptionsFile   = ".subscriptions"
-	subscriptionsHeader = "V\t2\n\n"
-)
+// The subscriptions file in the root. Version 1 has '/' between the levels.
+const subscriptionsFile = ".subscriptions"
 
-func readSubscriptions(root string) ([]string, error) {
-	b, err := os.ReadFile(filepath.Join(root, subscriptionsFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	text, version2 := strings.CutPrefix(string(b), subscriptionsHeader)
-	sep := "/"
-	if version2 {
-		sep = "\t"
-	}
-	var names []string
-	for line := range strings.Lines(text) {
-		levels := strings.Split(strings.TrimSuffix(line, "\n"), sep)
-		for i, level := range levels {
-			if s, err := mutf7.Decode(level); err == nil {
-				levels[i] = s
-			}
-		}
-		if name := strings.Join(levels, "/"); imap.CheckName(name) == nil {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+func subscriptionsOf(root string) subscriptions.File {
+	return subscriptions.File{Path: filepath.Join(root, subscriptionsFile), Separator: "/", Check: imap.CheckName}
 }
 
 func (s *Store) subscribe(ctx context.Context, name string, on bool) error {
-	path := filepath.Join(s.root, subscriptionsFile)
-	l, err := waitLock(ctx, path)
+	f := subscriptionsOf(s.root)
+	l, err := waitLock(ctx, f.Path)
 	if err != nil {
 		return err
 	}
 	defer l.Unlock()
-	names, err := readSubscriptions(s.root)
-	if err != nil {
-		return err
-	}
-	i, found := slices.BinarySearch(names, name)
-	switch {
-	case on && !found:
-		names = slices.Insert(names, i, name)
-	case !on && found:
-		names = slices.Delete(names, i, i+1)
-	default:
-		return nil
-	}
-	b := []byte(subscriptionsHeader)
-	for _, n := range names {
-		b = append(b, strings.ReplaceAll(mutf7.Encode(n, ""), "/", "\t")...)
-		b = append(b, '\n')
-	}
-	return atomicfile.Write(path, b, 0o600)
+	return f.Set(name, on)
 }
