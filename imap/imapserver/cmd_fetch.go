@@ -164,7 +164,7 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 		structured := len(it.number) > 0 || it.kind == itemBody || it.kind == itemBodyStructure || it.kind == itemBinary ||
 			it.kind == itemBinarySize || it.kind == itemPreview
 		f.full = f.full || structured
-		f.digests = f.digests || structured || it.kind == itemEnvelope || it.fromDigest()
+		f.digests = f.digests || structured || it.kind == itemEnvelope || it.kept
 		f.bodies = f.bodies || f.digests || it.kind == itemSection
 	}
 	type target struct {
@@ -173,6 +173,7 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 	}
 	var batch []target
 	var told imap.UIDSet
+	view := s.view
 	flush := func() error {
 		var unseen imap.UIDSet
 		if setsSeen {
@@ -212,7 +213,10 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 				f.rendered = f.cached[i*len(f.items) : (i+1)*len(f.items)]
 			}
 			withFlags := len(unseen) > 0 && unseen.Contains(t.e.uid)
-			_, now := f.cur.find(t.e.uid)
+			now := t.e
+			if f.cur != view {
+				_, now = f.cur.find(t.e.uid)
+			}
 			news := now != nil && now.modSeq != t.e.modSeq && (f.flags || withFlags)
 			// News come with their mod-sequence: they are not told again.
 			if err := f.one(ctx, t.pos+1, t.e, known[t.e.uid], withFlags || news && c.condstore); err != nil {
@@ -225,7 +229,6 @@ func (f *fetcher) run(ctx context.Context, set imap.UIDSet, changedSince imap.Mo
 		batch = batch[:0]
 		return ctx.Err()
 	}
-	view := s.view
 	for pos, e := range view.within(set) {
 		if changedSince > 0 {
 			if now, _ := s.current(f.cur, e); now.modSeq <= changedSince {
@@ -364,7 +367,7 @@ func (it *fetchItem) cacheable() bool {
 	case itemEnvelope, itemBody, itemBodyStructure, itemPreview:
 		return true
 	}
-	return it.fromDigest() && !it.partial
+	return it.kept && !it.partial
 }
 
 func (f *fetcher) cacheKey(it *fetchItem, uid imap.UID) cacheKey {
@@ -392,7 +395,7 @@ func (f *fetcher) lookAhead(ctx context.Context, batch []*entry) digests {
 				b = f.c.server.cache.get(f.cacheKey(it, e.uid))
 				missing = missing || b == nil
 			} else {
-				missing = missing || len(it.number) > 0 || it.kind == itemBinary || it.kind == itemBinarySize || it.fromDigest()
+				missing = missing || len(it.number) > 0 || it.kind == itemBinary || it.kind == itemBinarySize || it.kept
 			}
 			f.cached = append(f.cached, b)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/mailblocks/mailblocks/imap"
@@ -127,9 +126,3 @@ func inParallel(n int, do func(i int)) {
 
 // maxParallel bounds the processors that one session takes.
 const maxParallel = 8
-
-// fromDigest reports whether the digest has what HEADER.FIELDS shows.
-func (it *fetchItem) fromDigest() bool {
-	return it.kind == itemSection && len(it.fields) > 0 && len(it.number) == 0 && !it.not &&
-		!slices.ContainsFunc(it.fields, func(name string) bool { return !mimetree.IsKept(name) })
-}

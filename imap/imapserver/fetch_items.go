@@ -43,6 +43,7 @@ type fetchItem struct {
 	number  []uint32 // of the part
 	text    mimetree.Text
 	fields  []string // HEADER.FIELDS and HEADER.FIELDS.NOT
+	kept    bool     // a digest has all of the fields
 	not     bool
 	seen    bool // reading it sets \Seen
 	partial bool
@@ -156,6 +157,8 @@ func (c *conn) fetchItem(name string) fetchItem {
 	if it.kind != itemSection && text != "" {
 		c.dec.Fail("BINARY takes a part's number alone")
 	}
+	it.kept = it.kind == itemSection && len(it.fields) > 0 && len(it.number) == 0 && !it.not &&
+		!slices.ContainsFunc(it.fields, func(name string) bool { return !mimetree.IsKept(name) })
 	if len(it.fields) > 0 {
 		spec += " (" + strings.Join(it.fields, " ") + ")"
 	}

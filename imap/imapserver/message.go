@@ -108,7 +108,7 @@ func (m *message) section(ctx context.Context, it *fetchItem) (start, end int64,
 
 // headerFields returns HEADER.FIELDS, nil when there is no such header.
 func (m *message) headerFields(ctx context.Context, it *fetchItem) ([]byte, error) {
-	if m.digest != nil && it.fromDigest() {
+	if m.digest != nil && it.kept {
 		b, err := mimetree.FilterHeader(bytes.NewReader(m.digest.Head), 0, int64(len(m.digest.Head)), it.fields, false)
 		return it.partOf(b), err
 	}

@@ -3,9 +3,11 @@ package imapserver
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/imap/internal/wire"
 )
 
 // selected is a session's view of its mailbox: the version of the index that makes its
@@ -279,12 +281,30 @@ func (c *conn) appendFlags(e *entry, x *index) {
 		c.enc.Flags(x.flags(e), imap.FlagRecent)
 		return
 	}
+	if x.sets[e.bits>>keywordShift].Len() == 0 {
+		c.enc.Raw(systemText[e.system()])
+		return
+	}
 	c.enc.Flags(x.flags(e))
 }
+
+// systemText is how system flags alone are written.
+var systemText = func() (text [1 << zoneShift]string) {
+	for i := range text {
+		var b strings.Builder
+		enc := wire.NewEncoder(&b)
+		_ = enc.Flags(systemOnly[i]).Flush()
+		text[i] = b.String()
+	}
+	return text
+}()
 
 // current returns what is known now of a message of the view, and in which version: when it
 // is gone, what was known last.
 func (s *selected) current(cur *index, e *entry) (*entry, *index) {
+	if cur == s.view {
+		return e, cur
+	}
 	if _, now := cur.find(e.uid); now != nil {
 		return now, cur
 	}
