@@ -338,7 +338,7 @@ func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, from *origi
 	}
 	k := &c.kept[other-Ham]
 	if more := len(k.fresh) - k.reserve(); more > 0 {
-		again = min(4, max(again, more))
+		again = min(3, max(again, more))
 	}
 	if again == 0 {
 		return d, err
@@ -353,10 +353,9 @@ func (c *Classifier) learnBalanced(ctx context.Context, s *snapshot, from *origi
 		}
 		d = s.step(&c.scratch, target(other), d, -1)
 	}
-	for range 2 { // the mix and the threshold have to see both classes, too
-		if sl, ok := unpackSample(k.reserved(), &c.scratch); ok && sl == other {
-			d = c.observe(s, &c.scratch, other, other, d)
-		}
+	// The mix and the threshold have to see both classes, too.
+	if sl, ok := unpackSample(k.reserved(), &c.scratch); ok && sl == other {
+		d = c.observe(s, &c.scratch, other, other, d)
 	}
 	return d, err
 }

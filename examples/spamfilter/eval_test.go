@@ -460,12 +460,13 @@ use Mail::SpamAssassin;
 my $dir = shift;
 my $sa = Mail::SpamAssassin->new({rules_filename => "$dir/etc", site_rules_filename => "$dir/etc", userprefs_filename => "$dir/etc/user_prefs", dont_copy_prefs => 1, local_tests_only => 1});
 $sa->init(1);
+my $bayes = $sa->call_plugins("learner_get_implementation");
 while (my $f = <STDIN>) {
 	chomp $f;
 	open(my $h, "<", $f) or die $f;
 	my $mail = $sa->parse([<$h>]);
 	my $status = Mail::SpamAssassin::PerMsgStatus->new($sa, $mail);
-	my $p = $sa->{bayes_scanner}->scan($status, $mail);
+	my $p = $bayes->scan($status, $mail);
 	printf("%.12g\n", defined $p ? $p : 0.5);
 	$status->finish;
 	$mail->finish;
