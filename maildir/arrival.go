@@ -124,7 +124,6 @@ func (f *folder) commit(ctx context.Context, batch []*arrival) error {
 	undo := func() {
 		for _, m := range msgs {
 			_ = disk.Remove(f.dir.path(m.ref))
-			f.drop(m.ref)
 		}
 	}
 	return f.changing(func() error {
@@ -137,7 +136,6 @@ func (f *folder) commit(ctx context.Context, batch []*arrival) error {
 					undo()
 					return err
 				}
-				f.put(m.ref)
 				msgs, recs = append(msgs, m), append(recs, m.uidRecord)
 				dirs[m.ref.dir()] = true
 			}

@@ -312,8 +312,6 @@ func (m *mailbox) SetFlags(ctx context.Context, set imap.UIDSet, op imap.FlagOp,
 			if err != nil {
 				return err
 			}
-			f.drop(msg.ref)
-			f.put(ref)
 			next := *msg
 			next.ref, next.flags, next.modSeq = ref, flags, modSeq
 			f.highest = modSeq
@@ -400,7 +398,6 @@ func (f *folder) expunge(set imap.UIDSet, onlyDeleted bool) (failed error) {
 			failed = err
 			break
 		}
-		f.drop(msg.ref)
 		gone[msg.at()] = struct{}{}
 		dirs[msg.ref.dir()] = true
 		octets, sized := msg.ref.Name.Size()
@@ -570,8 +567,6 @@ func (m *mailbox) ClaimRecent(ctx context.Context) (set imap.UIDSet, err error) 
 			if err != nil {
 				return err
 			}
-			f.drop(msg.ref)
-			f.put(ref)
 			next := *msg
 			next.ref = ref
 			f.replace(i, &next)

@@ -111,18 +111,30 @@ func checkBase(base string) error {
 	return nil
 }
 
-// compareBases orders new messages by their time of delivery: leading seconds, then the
+// sortByDelivery puts new messages in the order of their delivery: leading seconds, then the
 // microseconds of an M field when both have one, then the octets.
-func compareBases(a, b string) int {
-	as, am := deliveryTime(a)
-	bs, bm := deliveryTime(b)
-	switch {
-	case as != bs:
-		return cmpInt(as, bs)
-	case am >= 0 && bm >= 0 && am != bm:
-		return cmpInt(am, bm)
+func sortByDelivery(refs []Ref) {
+	type timed struct {
+		sec, usec int64
+		ref       Ref
 	}
-	return strings.Compare(a, b)
+	list := make([]timed, len(refs))
+	for i, ref := range refs {
+		sec, usec := deliveryTime(ref.Name.Base)
+		list[i] = timed{sec, usec, ref}
+	}
+	slices.SortFunc(list, func(a, b timed) int {
+		switch {
+		case a.sec != b.sec:
+			return cmpInt(a.sec, b.sec)
+		case a.usec >= 0 && b.usec >= 0 && a.usec != b.usec:
+			return cmpInt(a.usec, b.usec)
+		}
+		return strings.Compare(a.ref.Name.Base, b.ref.Name.Base)
+	})
+	for i := range list {
+		refs[i] = list[i].ref
+	}
 }
 
 func cmpInt(a, b int64) int {

@@ -5,21 +5,24 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/dotlock"
 )
 
-// A scan is a listing of new/ or cur/, and when it was made.
+// A scan tells when new/ or cur/ was last listed. What was found then is in the view.
 type scan struct {
 	dir   string
 	stale bool // must be made again whatever the folder's time says
 	mtime time.Time
-	racy  bool              // the folder may have changed after the listing without showing it
-	due   time.Time         // when it must be made again to be sure; zero: never
-	files map[string]string // base → info
+	racy  bool      // the folder may have changed after the listing without showing it
+	due   time.Time // when it must be made again to be sure; zero: never
 }
 
 // verifyAfter is how long changes of our own are trusted to be all there was: a foreign
@@ -45,32 +48,38 @@ func (s *scan) current() bool {
 	return err == nil && info.ModTime().Equal(s.mtime)
 }
 
-// list makes the listing anew if it must be.
-func (s *scan) list() (made bool, err error) {
+// list lists the folder if it must be, and returns the infos of its files by their bases.
+func (s *scan) list(expected int) (files map[string]string, err error) {
 	if s.current() {
-		return false, nil
+		return nil, nil
 	}
 	start := time.Now()
 	info, err := os.Stat(s.dir)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	files := make(map[string]string, len(s.files))
+	files = make(map[string]string, expected)
+	infos := make(map[string]string) // each once: there are few
 	for file, err := range readDir(s.dir) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		// Two files of one base, by a rename meanwhile or by an odd program: the one with
 		// the info that sorts last, so that every process takes the same.
 		if n := ParseName(file); checkBase(n.Base) == nil {
 			if old, ok := files[n.Base]; !ok || old < n.Info {
-				files[n.Base] = n.Info
+				shared, ok := infos[n.Info]
+				if !ok {
+					shared = strings.Clone(n.Info)
+					infos[shared] = shared
+				}
+				files[n.Base] = shared
 			}
 		}
 	}
-	s.files, s.mtime, s.stale, s.due = files, info.ModTime(), false, time.Time{}
+	s.mtime, s.stale, s.due = info.ModTime(), false, time.Time{}
 	s.racy = start.Sub(s.mtime) < racyWindow(s.mtime)
-	return true, nil
+	return files, nil
 }
 
 // steady reports whether the folder surely did not change since the listing: also not while we
@@ -80,8 +89,8 @@ func (s *scan) steady() bool {
 	return err == nil && !s.racy && s.due.IsZero() && info.ModTime().Equal(s.mtime)
 }
 
-// changing runs do, which renames, makes or removes files in new/ and cur/ and notes that in
-// the listings with put and drop. Listings that were current before stay so.
+// changing runs do, which renames, makes or removes files in new/ and cur/ and brings the view
+// up to that. Listings that were current before stay so.
 func (f *folder) changing(do func() error) error {
 	var current [len(f.scans)]bool
 	for i := range f.scans {
@@ -106,38 +115,34 @@ func (f *folder) changing(do func() error) error {
 	return err
 }
 
-func (f *folder) listing(ref Ref) map[string]string {
-	i := ref.dir()
-	if f.scans[i].files == nil {
-		f.scans[i].files = make(map[string]string)
-	}
-	return f.scans[i].files
-}
-
-func (f *folder) put(ref Ref)  { f.listing(ref)[ref.Name.Base] = ref.Name.Info }
-func (f *folder) drop(ref Ref) { delete(f.listing(ref), ref.Name.Base) }
-
 // readFiles compares the view with the files. A message that is not found may be one that
 // another program renamed while the folder was listed: it is gone only when the folders did
 // not change from before the listing until after it, or when three listings missed it.
 func (f *folder) readFiles(ctx context.Context, l *dotlock.Lock) error {
+	if len(f.pending) > 0 { // they are in a file that we have not seen
+		for i := range f.scans {
+			f.scans[i].stale = true
+		}
+	}
 	for {
 		made := false
+		var listed listings
 		for i := range f.scans {
-			m, err := f.scans[i].list()
+			files, err := f.scans[i].list(i * len(f.lines))
 			if err != nil {
 				if errors.Is(err, fs.ErrNotExist) {
 					return imap.ErrNoMailbox
 				}
 				return err
 			}
-			made = made || m
+			listed[i] = files
+			made = made || files != nil
 		}
-		if !made && len(f.pending) == 0 {
+		if !made {
 			return nil
 		}
 		l.Touch()
-		missing, err := f.compare(ctx, l)
+		missing, err := f.compare(ctx, l, listed)
 		if err != nil {
 			return err
 		}
@@ -150,19 +155,29 @@ func (f *folder) readFiles(ctx context.Context, l *dotlock.Lock) error {
 	}
 }
 
+// listings are the infos by base of new/ and cur/. One that is nil is as the view has it.
+type listings [2]map[string]string
+
 // compare brings the view up to the listings, and returns how many messages of the view are
 // missing and not given up yet.
-func (f *folder) compare(ctx context.Context, l *dotlock.Lock) (missing int, err error) {
+func (f *folder) compare(ctx context.Context, l *dotlock.Lock, listed listings) (missing int, err error) {
 	modSeq := f.nextModSeq()
 	sure := f.scans[0].steady() && f.scans[1].steady()
 	var fresh []Ref
-	var added []*message
-	found := make(map[imap.UID]struct{}, len(f.scans[0].files)+len(f.scans[1].files))
-	for i := range f.scans {
-		for base, info := range f.scans[i].files {
+	var seen []placed
+	found := make(map[imap.UID]struct{}, len(listed[0])+len(listed[1]))
+	for i, files := range listed {
+		if files == nil {
+			for _, m := range f.msgs {
+				if m.ref.dir() == i {
+					found[m.at()] = struct{}{}
+				}
+			}
+		}
+		for base, info := range files {
 			ref := Ref{Name{base, info}, i == 0}
 			if ref.New {
-				if _, both := f.scans[1].files[base]; both {
+				if _, both := listed[1][base]; both {
 					continue // renamed meanwhile, or linked: cur/ counts
 				}
 			}
@@ -171,19 +186,22 @@ func (f *folder) compare(ctx context.Context, l *dotlock.Lock) (missing int, err
 				fresh = append(fresh, ref)
 				continue
 			}
+			ref.Name.Base = rec.base // one string is enough
 			found[rec.uid] = struct{}{}
-			if at, ok := f.find(rec.uid); ok {
+			at, ok := f.find(rec.uid)
+			switch {
+			case !ok:
+				seen = append(seen, placed{rec, ref})
+			case ref.New && listed[1] == nil && !f.msgs[at].ref.New: // linked, as above
+			default:
 				f.seeAgain(at, ref, modSeq)
-				continue
-			}
-			m, err := f.seeFirst(rec, ref, modSeq)
-			if err != nil {
-				return 0, err
-			}
-			if m != nil {
-				added = append(added, m)
 			}
 		}
+	}
+	often := func() error { l.Touch(); return ctx.Err() }
+	added, err := f.seeFirst(seen, often, modSeq)
+	if err != nil {
+		return 0, err
 	}
 	missing = f.dropMissing(found, sure, modSeq)
 	for uid := range f.pending { // indexed once; no file of it was found
@@ -196,7 +214,7 @@ func (f *folder) compare(ctx context.Context, l *dotlock.Lock) (missing int, err
 	}
 	f.insert(added...)
 	missing += f.dropDeadLines(found, sure, modSeq)
-	if err := f.welcome(ctx, l, fresh, modSeq); err != nil {
+	if err := f.welcome(fresh, often, modSeq); err != nil {
 		return 0, err
 	}
 	f.flush()
@@ -295,47 +313,68 @@ func (f *folder) seeAgain(i int, ref Ref, modSeq imap.ModSeq) {
 	f.replace(i, &next)
 }
 
-// seeFirst returns a message for the view that has a UID already: one that another process
-// added, or any at the first look. It is nil for a file that has gone meanwhile.
-func (f *folder) seeFirst(rec uidRecord, ref Ref, modSeq imap.ModSeq) (*message, error) {
-	m := &message{uidRecord: rec, ref: ref}
-	e, indexed := f.pending[rec.uid]
-	if !indexed {
-		var err error
-		if e, err = f.stat(ref); err != nil {
-			return nil, ignoreGone(err)
+// placed is a file that has a UID.
+type placed struct {
+	rec uidRecord
+	ref Ref
+}
+
+// seeFirst returns messages for the view that have a UID already: those that another process
+// added, or any at the first look. Files that have gone meanwhile are left out.
+func (f *folder) seeFirst(seen []placed, often func() error, modSeq imap.ModSeq) ([]*message, error) {
+	if len(seen) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(seen, func(a, b placed) int { return cmpUID(a.rec.uid, b.rec.uid) })
+	var unindexed []Ref
+	for _, p := range seen {
+		if _, ok := f.pending[p.rec.uid]; !ok {
+			unindexed = append(unindexed, p.ref)
 		}
-		e.uid = rec.uid
 	}
-	m.entry = e
-	delete(f.pending, rec.uid)
-	if flags := f.flagsOf(ref, e.flags); !indexed || !flags.Equal(e.flags) {
-		m.flags, m.modSeq = flags, modSeq
-		f.highest = modSeq
-		f.index.putMessage(m.entry)
+	stats, err := f.statAll(unindexed, often)
+	if err != nil {
+		return nil, err
 	}
-	return m, nil
+	msgs := make([]*message, 0, len(seen))
+	for _, p := range seen {
+		m := &message{uidRecord: p.rec, ref: p.ref}
+		e, indexed := f.pending[p.rec.uid]
+		if !indexed {
+			e, stats = stats[0], stats[1:]
+			if e.size < 0 {
+				continue
+			}
+			e.uid = p.rec.uid
+		}
+		m.entry = e
+		delete(f.pending, p.rec.uid)
+		if flags := f.flagsOf(p.ref, e.flags); !indexed || !flags.Equal(e.flags) {
+			m.flags, m.modSeq = flags, modSeq
+			f.highest = modSeq
+			f.index.putMessage(m.entry)
+		}
+		msgs = append(msgs, m)
+	}
+	return msgs, nil
 }
 
 // welcome gives UIDs to messages that have none.
-func (f *folder) welcome(ctx context.Context, l *dotlock.Lock, fresh []Ref, modSeq imap.ModSeq) error {
+func (f *folder) welcome(fresh []Ref, often func() error, modSeq imap.ModSeq) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	slices.SortFunc(fresh, func(a, b Ref) int { return compareBases(a.Name.Base, b.Name.Base) })
-	var msgs []*message
-	var recs []uidRecord
+	sortByDelivery(fresh)
+	stats, err := f.statAll(fresh, often)
+	if err != nil {
+		return err
+	}
+	msgs := make([]*message, 0, len(fresh))
+	recs := make([]uidRecord, 0, len(fresh))
 	uid := f.uids.next
-	for _, ref := range fresh {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		l.Touch()
-		e, err := f.stat(ref)
-		if err != nil {
-			if err := ignoreGone(err); err != nil {
-				return err
-			}
+	for i, ref := range fresh {
+		e := stats[i]
+		if e.size < 0 {
 			continue
 		}
 		e.uid, e.modSeq = uid, modSeq
@@ -364,6 +403,41 @@ func (f *folder) admit(msgs []*message, recs []uidRecord, modSeq imap.ModSeq) er
 	return nil
 }
 
+// statAll returns what stat does of each file; size is negative for one that was renamed or
+// removed since it was listed: the next look finds it, or finds it missing. It calls often now
+// and then, and ends with its error.
+func (f *folder) statAll(refs []Ref, often func() error) ([]entry, error) {
+	stats := make([]entry, len(refs))
+	const batch = 512
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for first := 0; first < len(refs); first += batch {
+		if err := often(); err != nil {
+			_ = g.Wait()
+			return nil, err
+		}
+		work := func() error {
+			for i := first; i < min(first+batch, len(refs)); i++ {
+				e, err := f.stat(refs[i])
+				switch {
+				case errors.Is(err, fs.ErrNotExist):
+					stats[i].size = -1
+				case err != nil:
+					return err
+				default:
+					stats[i] = e
+				}
+			}
+			return nil
+		}
+		if len(refs) <= batch {
+			return stats, work()
+		}
+		g.Go(work)
+	}
+	return stats, g.Wait()
+}
+
 // stat returns what only the file itself can tell: its date, and its size when the name
 // does not say it.
 func (f *folder) stat(ref Ref) (e entry, err error) {
@@ -384,15 +458,6 @@ func (f *folder) stat(ref Ref) (e entry, err error) {
 	defer file.Close()
 	e.size, err = crlfSize(file)
 	return e, err
-}
-
-// ignoreGone passes over a file that was renamed or removed since it was listed: the next
-// look finds it, or finds it missing.
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // flagsOf returns the flags that the file's name shows, and those of old that no name can.
