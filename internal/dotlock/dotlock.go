@@ -23,6 +23,14 @@ const Stale = 2 * time.Minute
 // touchEvery is how often a long holder shows that it lives.
 const touchEvery = 10 * time.Second
 
+// started is before any lock of this process, also by a file system's coarse clock.
+var started = time.Now().Add(-time.Second)
+
+// clockKept reports whether the clock was not set back since: else a lock of ours may look older.
+func clockKept() bool {
+	return time.Now().Round(0).Sub(started.Round(0)) >= time.Since(started)-100*time.Millisecond
+}
+
 // ErrHeld is returned by Try while somebody has the lock.
 var ErrHeld = errors.New("lock file is held")
 
@@ -151,8 +159,14 @@ func breakStale(lock, file string) (gone bool, err error) {
 
 func isStale(content string, changed time.Time, file string) bool {
 	pid, host, ok := strings.Cut(strings.TrimSpace(content), ":")
-	if n, err := strconv.Atoi(pid); ok && err == nil && host == hostname() && n > 0 && n != os.Getpid() && !processLives(n) {
-		return true
+	if n, err := strconv.Atoi(pid); ok && err == nil && host == hostname() && n > 0 {
+		if n == os.Getpid() {
+			// One before us had our number, as in a container that was started again.
+			return changed.Before(started) && clockKept()
+		}
+		if !processLives(n) {
+			return true
+		}
 	}
 	if info, err := os.Stat(file); err == nil && info.ModTime().After(changed) {
 		changed = info.ModTime()

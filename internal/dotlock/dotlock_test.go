@@ -42,6 +42,8 @@ func TestStale(t *testing.T) {
 	}{
 		"a dead process of this host":   {"999999999:" + hostname(), time.Now(), time.Now(), true, false}, // process ids end below 2^22
 		"the same, with a line end":     {"999999999:" + hostname() + "\n", time.Now(), time.Now(), true, false},
+		"ours, held":                    {fmt.Sprintf("%d:%s", os.Getpid(), hostname()), time.Now(), old, false, false},
+		"of our number, before us":      {fmt.Sprintf("%d:%s", os.Getpid(), hostname()), started.Add(-time.Second), time.Now(), true, false},
 		"of another host":               {"999999999:elsewhere", time.Now(), time.Now(), false, false},
 		"a living one":                  {fmt.Sprintf("%d:%s", os.Getppid(), hostname()), time.Now(), time.Now(), false, false},
 		"old, and the file was changed": {"1:elsewhere", old, time.Now(), false, false},
