@@ -134,18 +134,24 @@ func decodeQuoted(out, raw []byte) []byte {
 			raw, end = line, "" // a soft line break
 		}
 	}
-	for i := 0; i < len(raw); i++ {
-		if raw[i] == '=' && i+2 < len(raw) {
-			hi, lo := unhex(raw[i+1]), unhex(raw[i+2])
+	for {
+		i := bytes.IndexByte(raw, '=')
+		if i < 0 {
+			return append(append(out, raw...), end...)
+		}
+		out = append(out, raw[:i]...)
+		raw = raw[i:]
+		if len(raw) > 2 {
+			hi, lo := unhex(raw[1]), unhex(raw[2])
 			if hi >= 0 && lo >= 0 {
 				out = append(out, byte(hi<<4|lo))
-				i += 2
+				raw = raw[3:]
 				continue
 			}
 		}
-		out = append(out, raw[i])
+		out = append(out, '=')
+		raw = raw[1:]
 	}
-	return append(out, end...)
 }
 
 func unhex(c byte) int {

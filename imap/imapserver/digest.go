@@ -51,7 +51,7 @@ func (b *box) digests(ctx context.Context, entries []*entry, full bool, each fun
 		}
 	}
 	made := make([]*mimetree.Digest, len(todo))
-	inParallel(len(todo), func(k int) {
+	inParallel(len(todo), 8, func(k int) {
 		i := todo[k]
 		m := &message{mb: b.mb, uid: entries[i].uid, digest: out[entries[i].uid]}
 		defer m.close()
@@ -105,9 +105,10 @@ func (m *message) makeDigest(ctx context.Context, full bool) *mimetree.Digest {
 	return d
 }
 
-// inParallel calls do with 0 to n-1, several at a time.
-func inParallel(n int, do func(i int)) {
-	workers := min(runtime.GOMAXPROCS(0), maxParallel, (n+7)/8)
+// inParallel calls do with 0 to n-1, several at a time when there are at least that many for
+// each who works.
+func inParallel(n, least int, do func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0), maxParallel, (n+least-1)/least)
 	var wg sync.WaitGroup
 	for w := range workers {
 		part := func() {

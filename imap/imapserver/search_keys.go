@@ -49,6 +49,7 @@ type candidate struct {
 	full           bool    // the search looks into bodies: the trees of their parts are wanted
 	ahead          digests // of messages up to the one at position aheadEnd
 	aheadEnd, step int
+	until          int // position to look ahead to; zero: the end
 
 	head    []byte // the header's octets, in scratch
 	hasHead bool
@@ -77,8 +78,8 @@ func (m *candidate) known() *mimetree.Digest {
 		batch := []*entry{m.entry}
 		m.step = min(2*m.step+1, maxAhead)
 		if m.view != nil {
-			for _, e := range m.view.from(m.num) {
-				if len(batch) >= m.step {
+			for pos, e := range m.view.from(m.num) {
+				if len(batch) >= m.step || m.until > 0 && pos >= m.until {
 					break
 				}
 				batch = append(batch, e)

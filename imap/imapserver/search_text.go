@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"iter"
@@ -34,23 +35,36 @@ func newNeedle(s string, fold func(out, b []byte) []byte) needle {
 func fold(out, b []byte) []byte {
 	start := len(out)
 	out = append(out, b...)
-	ascii := true
-	for i, c := range out[start:] {
-		if 'A' <= c && c <= 'Z' {
-			out[start+i] = c + 'a' - 'A'
-		}
-		ascii = ascii && c < utf8.RuneSelf
-	}
-	if ascii {
+	if lowerASCII(out[start:]) {
 		return out
 	}
 	lower := bytes.Map(func(r rune) rune { return unicode.ToLower(unicode.ToTitle(r)) }, out[start:])
 	return norm.NFKD.Append(out[:start], lower...)
 }
 
+// lowerASCII makes ASCII letters small and reports whether b has nothing but ASCII.
+func lowerASCII(b []byte) bool {
+	const ones = 0x0101010101010101
+	high := uint64(0)
+	for ; len(b) >= 8; b = b[8:] { // eight octets at a time, none of which carries into the next
+		w := binary.LittleEndian.Uint64(b)
+		low := w & (0x7f * ones)
+		upper := (low + (0x80-'A')*ones) ^ (low + (0x7f-'Z')*ones) // the high bit: it is from A to Z
+		high |= w
+		binary.LittleEndian.PutUint64(b, w|(upper&^w&(0x80*ones))>>2)
+	}
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+		high |= uint64(c)
+	}
+	return high&(0x80*ones) == 0
+}
+
 // scratch has the buffers of one search, used again for each message.
 type scratch struct {
-	head, part, value, line, folded, raw []byte
+	head, part, value, line, folded, raw, whole []byte
 }
 
 func (n needle) in(s *scratch, b []byte) bool {
@@ -274,12 +288,15 @@ func (m *candidate) contains(n needle, header bool) bool {
 	if !m.ready() {
 		return false
 	}
+	if m.tree == nil {
+		if err := m.parse(m.ctx); err != nil {
+			m.fail(err)
+			return false
+		}
+		m.readAhead()
+	}
 	if header && n.inHeader(&m.scratch, m.header()) {
 		return true
-	}
-	if err := m.parse(m.ctx); err != nil {
-		m.fail(err)
-		return false
 	}
 	return m.partContains(m.tree, n, header)
 }
