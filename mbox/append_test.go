@@ -21,6 +21,17 @@ import (
 
 // TestMain is, when it is asked, another process that holds a lock until its input ends.
 func TestMain(m *testing.M) {
+	var err error
+	switch path, name := os.Getenv("MBOX_TEST_PATH"), os.Getenv("MBOX_TEST_NAME"); os.Getenv("MBOX_TEST_ROLE") {
+	case "worker", "other":
+		err = worker(path, name)
+	case "deliverer":
+		err = deliverer(path, name)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	path := os.Getenv("MBOX_TEST_LOCK")
 	if path == "" {
 		os.Exit(m.Run())

@@ -341,7 +341,7 @@ func replay(t *testing.T, root string, left, after map[string][]byte, old, new [
 	if done {
 		require.Equal(t, new, got, where)
 	}
-	matches, err := filepath.Glob(filepath.Join(dir, ".*mbox-redo.cut"))
+	matches, err := filepath.Glob(filepath.Join(dir, ".*mbox-redo"))
 	require.NoError(t, err)
 	require.Empty(t, matches, where)
 	if variant%5 != 0 {

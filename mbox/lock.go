@@ -88,7 +88,7 @@ var errUnrepaired = errors.New("a crash left work to do")
 // repair finishes or undoes what a crash cut short.
 func (l *Lock) repair(o LockOptions) error {
 	if o.shared {
-		for _, suffix := range []string{undoSuffix, redoSuffix, cutSuffix} {
+		for _, suffix := range []string{undoSuffix, redoSuffix} {
 			if _, err := os.Lstat(sidecar(l.path, suffix)); err == nil {
 				return errUnrepaired
 			}

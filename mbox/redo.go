@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // A change of messages that are there (flags, UIDs, expunges), and an append by a Store, is
@@ -28,9 +29,8 @@ import (
 //	state                          journal  file                       after a crash, the next lock
 //	before, journal being written  .new     old                        does nothing
 //	journal synced and renamed     there    old                        does the change
-//	file extended, when it grows   there    old + zeros                does the change
-//	writing                        there    a mixture                  does the change
-//	file synced, when it shrinks   .cut     new + the end of old       truncates
+//	writing, then truncating       there    a mixture                  does the change
+//	file synced                    there    new                        does the change
 //	journal removed                none     new                        does nothing
 //
 // Another program that knows no journals may have come between crash and repair. What it
@@ -51,7 +51,6 @@ func sidecar(path, suffix string) string {
 const (
 	redoSuffix = ".mbox-redo"
 	newSuffix  = ".mbox-redo.new"
-	cutSuffix  = ".mbox-redo.cut"
 )
 
 // A journal is one being written.
@@ -215,16 +214,7 @@ func (c *change) tail() *io.SectionReader {
 
 // redo does what the journal says, if there is one. It may be done again after a crash.
 func (l *Lock) redo() error {
-	path, cut := sidecar(l.path, redoSuffix), sidecar(l.path, cutSuffix)
-	if c, err := openChange(cut); err == nil {
-		err = l.finishCut(c, cut)
-		_ = c.f.Close()
-		if err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	path := sidecar(l.path, redoSuffix)
 	c, err := openChange(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -238,12 +228,12 @@ func (l *Lock) redo() error {
 		if err != nil {
 			return err
 		}
+		if size < min(c.before, c.after) { // not the file that the journal is about
+			return l.forget(path)
+		}
 		from, err := c.foreign(l.f, size)
 		if err != nil {
 			return err
-		}
-		if size < c.before { // not the file that the journal is about
-			return l.forget(path)
 		}
 		if from < size {
 			if c, err = l.combine(c, path, from, size); err != nil {
@@ -251,7 +241,7 @@ func (l *Lock) redo() error {
 			}
 		}
 	}
-	return l.apply(c, path, cut)
+	return l.apply(c, path)
 }
 
 func (l *Lock) size() (int64, error) {
@@ -265,19 +255,28 @@ func (l *Lock) size() (int64, error) {
 // foreign returns where in the file begins what others appended after a crash: size, when
 // there is nothing.
 func (c *change) foreign(f io.ReaderAt, size int64) (int64, error) {
-	if size <= c.before {
-		return size, nil
+	if c.after < c.before {
+		if size == c.before || size == c.after {
+			return size, nil
+		}
+		var b [maxLine]byte
+		n, err := f.ReadAt(b[:], c.before)
+		if err != nil && err != io.EOF {
+			return 0, err
+		}
+		if _, _, ok := ParseSeparator(string(lineOf(b[:n])), nil); ok {
+			return c.before, nil
+		}
+		return c.after, nil // it was truncated already
 	}
-	if c.after <= c.before || size < c.after {
-		return c.before, nil
-	}
-	// Extended: from before on there are zeros, or what was written over them.
-	a := bufio.NewReader(io.NewSectionReader(f, c.before, c.after-c.before))
+	// From before on there is what was written, or zeros, up to something else.
+	a := bufio.NewReader(io.NewSectionReader(f, c.before, min(size, c.after)-c.before))
 	b := bufio.NewReader(io.NewSectionReader(c.f, c.patches+c.before-c.off, c.after-c.before))
-	for {
+	start, word := c.before, ""
+	for at := c.before; ; at++ {
 		x, err := a.ReadByte()
 		if err == io.EOF {
-			return c.after, nil
+			return min(size, c.after), nil
 		}
 		if err != nil {
 			return 0, err
@@ -286,9 +285,23 @@ func (c *change) foreign(f io.ReaderAt, size int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if x != 0 && x != y {
-			return c.before, nil
+		// It begins with the last "From " before the first octet that is not ours.
+		if word += string(x); !strings.HasPrefix(fromSpace, word) {
+			word = ""
+			if x == fromSpace[0] {
+				word = fromSpace[:1]
+			}
 		}
+		if word == fromSpace {
+			start, word = at-int64(len(fromSpace))+1, ""
+		}
+		if x == 0 || x == y {
+			continue
+		}
+		if word != "" { // cut in the word itself
+			start = at - int64(len(word)) + 1
+		}
+		return start, nil
 	}
 }
 
@@ -317,26 +330,16 @@ func (l *Lock) combine(c *change, path string, from, size int64) (*change, error
 	return openChange(path)
 }
 
-func (l *Lock) apply(c *change, path, cut string) error {
+func (l *Lock) apply(c *change, path string) error {
 	f := diskFile{l.f, l.disk}
-	if c.off >= 0 && c.after > c.before {
-		// So that what others append after a crash is not written over.
-		if size, err := l.size(); err != nil {
-			return err
-		} else if size < c.after {
-			if err := f.Truncate(c.after); err != nil {
-				return err
-			}
-			if err := f.Sync(); err != nil {
-				return err
-			}
-		}
-	}
 	if err := l.applyPatches(f, c); err != nil {
 		return err
 	}
 	if c.off < 0 {
-		return errors.Join(f.Sync(), l.forget(path))
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		return l.forget(path)
 	}
 	buf := make([]byte, 256<<10)
 	for in, at := c.tail(), c.off; ; {
@@ -355,19 +358,15 @@ func (l *Lock) apply(c *change, path, cut string) error {
 			return err
 		}
 	}
+	if c.after < c.before {
+		if err := f.Truncate(c.after); err != nil {
+			return err
+		}
+	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if c.after >= c.before {
-		return l.forget(path)
-	}
-	if err := l.disk.rename(path, cut); err != nil {
-		return err
-	}
-	if err := l.disk.syncDir(filepath.Dir(path)); err != nil {
-		return err
-	}
-	return l.finishCut(c, cut)
+	return l.forget(path)
 }
 
 // applyPatches makes the patches. Octets that are neither old nor new stay.
@@ -405,44 +404,6 @@ func (l *Lock) applyPatches(f diskFile, c *change) error {
 			return err
 		}
 	}
-}
-
-// finishCut cuts off the end of a file that shrank.
-func (l *Lock) finishCut(c *change, cut string) error {
-	size, err := l.size()
-	if err != nil {
-		return err
-	}
-	if size > c.before {
-		var b [maxLine]byte
-		n, err := l.f.ReadAt(b[:], c.before)
-		if err != nil && err != io.EOF {
-			return err
-		}
-		if _, _, ok := ParseSeparator(string(lineOf(b[:n])), nil); ok { // appended after a crash
-			path := sidecar(l.path, redoSuffix)
-			more := &change{f: c.f, patches: c.patches, off: c.off, before: c.before, after: c.after}
-			next, err := l.combine(more, path, c.before, size)
-			if err != nil {
-				return err
-			}
-			defer next.f.Close()
-			if err := l.disk.remove(cut); err != nil {
-				return err
-			}
-			return l.apply(next, path, cut)
-		}
-	}
-	if size == c.before {
-		f := diskFile{l.f, l.disk}
-		if err := f.Truncate(c.after); err != nil {
-			return err
-		}
-		if err := f.Sync(); err != nil {
-			return err
-		}
-	}
-	return l.forget(cut)
 }
 
 // forget removes a journal for good.

@@ -42,6 +42,9 @@ type scanner struct {
 
 const scanWindow = 256 << 10
 
+// maxBlank is how many LFs more than one may stand between a body with a length and the separator.
+const maxBlank = 3
+
 // window returns what the file holds from off on: at least want octets, as far as it has them.
 func (s *scanner) window(off int64, want int) ([]byte, error) {
 	if i := off - s.start; i >= 0 && i <= int64(len(s.buf)) {
@@ -138,14 +141,15 @@ func (s *scanner) next(off int64) (f found, err error) {
 		shown = 0
 	}
 	f.size = shown + size
-	if w, err = s.window(end, 2); err != nil {
+	if w, err = s.window(end, maxBlank+2); err != nil {
 		return f, err
 	}
-	switch {
-	case bytes.HasPrefix(w, []byte("\n")):
-		f.total++
-	case bytes.HasPrefix(w, []byte("\r\n")):
+	if bytes.HasPrefix(w, []byte("\r\n")) {
 		f.total += 2
+	}
+	for len(w) > 0 && w[0] == '\n' && f.off+f.total <= end+maxBlank {
+		f.total++
+		w = w[1:]
 	}
 	return f, nil
 }
@@ -210,7 +214,12 @@ func (s *scanner) end(f *found) (int64, error) {
 		if err != nil && err != io.EOF {
 			return 0, err
 		}
-		if leadsToSeparator(b[:n], off+int64(n) >= s.size, s.loc) {
+		// Dovecot leaves LFs too many when it moves a body that holds what looks like a separator.
+		rest := b[:n]
+		for len(rest) > 1 && rest[0] == '\n' && rest[1] == '\n' && n-len(rest) < maxBlank {
+			rest = rest[1:]
+		}
+		if leadsToSeparator(rest, off+int64(n) >= s.size, s.loc) {
 			return off, nil
 		}
 	}
