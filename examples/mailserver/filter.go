@@ -5,22 +5,35 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/mailblocks/mailblocks/spam"
+	"github.com/mailblocks/mailblocks/spam/phish"
+	"github.com/mailblocks/mailblocks/spam/reputation"
 )
 
-// filter is the spam filter: one model for all, and a small one for each user.
+// filter is the spam filter: statistics with one model for all and a small one for each user,
+// signs of phishing, and the reputation of who sends. The reputation is in memory, and lost
+// with the process. DNS lists would be further checks of the chain (package spam/checks); they
+// are off, because whose lists one may ask is for the operator to say.
 type filter struct {
 	store      *spam.File
 	classifier *spam.Classifier
+	memory     spam.Memory
+	reputation *reputation.Reputation
+	chain      spam.Chain
 }
 
-func openFilter(dir string) (*filter, error) {
+// openFilter opens the filter in a folder. Owner names the user whose training counts for a
+// message, or nobody.
+func openFilter(dir string, owner func(*spam.Envelope) string) (*filter, error) {
 	store, err := spam.OpenFile(filepath.Join(dir, "model"))
 	if err != nil {
 		return nil, err
@@ -30,22 +43,25 @@ func openFilter(dir string) (*filter, error) {
 		_ = store.Close()
 		return nil, err
 	}
-	return &filter{store, c}, nil
+	f := &filter{store: store, classifier: c}
+	f.reputation = reputation.New(&f.memory, reputation.Options{})
+	f.chain = spam.Chain{Checks: []spam.Check{c.Statistics(owner), phish.New(phish.Options{}), f.reputation}}
+	return f, nil
 }
 
 func (f *filter) close() error { return f.store.Close() }
 
-// check judges a message for a user, and returns the fields to put before it. A filter in
-// trouble lets mail pass: it is reported, and no mail is lost for it.
-func (f *filter) check(ctx context.Context, user string, text io.Reader) (fields string, junk bool) {
+// check judges a message, and returns the fields to put before it. A filter in trouble lets
+// mail pass: it is reported, and no mail is lost for it.
+func (f *filter) check(ctx context.Context, e *spam.Envelope, text io.Reader) (fields string, junk bool) {
 	m, err := spam.Parse(text, spam.Limits{})
-	var v spam.Verdict
-	if err == nil {
-		v, err = f.classifier.Score(ctx, user, m)
-	}
 	if err != nil {
 		slog.Error("spam not checked", slog.Any("err", err))
 		return "", false
+	}
+	v, failures := f.chain.Run(ctx, spam.Data, e, m)
+	for _, failed := range failures {
+		slog.Error("spam check failed", slog.String("check", failed.Check), slog.Any("err", failed.Err))
 	}
 	junk = v.Action >= spam.Junk
 	yes := "NO"
@@ -63,7 +79,24 @@ func (f *filter) check(ctx context.Context, user string, text io.Reader) (fields
 		}
 		fields += "\r\n"
 	}
-	return fields, junk
+	return fields + formatOrigin(e), junk
+}
+
+// originField keeps what the reputation has to know of a message when its reader judges it.
+const originField = "X-Spam-Origin:"
+
+func formatOrigin(e *spam.Envelope) string {
+	names := append([]string{e.Remote.String()}, e.Authenticated...)
+	return originField + " " + printable(strings.Join(names, " ")) + "\r\n"
+}
+
+func parseOrigin(line string) *spam.Envelope {
+	e := &spam.Envelope{}
+	if names := strings.Fields(strings.TrimPrefix(line, originField)); len(names) > 0 {
+		e.Remote, _ = netip.ParseAddr(names[0]) // there is none for mail that came by LMTP
+		e.Authenticated = names[1:]
+	}
+	return e
 }
 
 // printable makes a header field's line of what came from a message.
@@ -78,42 +111,62 @@ func printable(s string) string {
 
 // train teaches what a user says of a message. Saying it again changes nothing; saying the
 // contrary takes it back.
-func (f *filter) train(ctx context.Context, user string, text io.Reader, l label) error {
-	id := sha256.New()
-	text, err := asChecked(text)
+func (f *filter) train(ctx context.Context, user string, text io.Reader, l spam.Label) error {
+	sum := sha256.New()
+	text, origin, err := asChecked(text)
 	if err != nil {
 		return err
 	}
-	m, err := spam.Parse(io.TeeReader(text, id), spam.Limits{})
+	m, err := spam.Parse(io.TeeReader(text, sum), spam.Limits{})
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(id, text); err != nil { // what lies beyond the limits of Parse
+	if _, err := io.Copy(sum, text); err != nil { // what lies beyond the limits of Parse
 		return err
 	}
-	as := spam.Ham
-	if l == isSpam {
-		as = spam.Spam
+	id := hex.EncodeToString(sum.Sum(nil))
+	if err := f.classifier.Learn(ctx, user, id, m, l); err != nil || origin == nil {
+		return err
 	}
-	return f.classifier.Learn(ctx, user, hex.EncodeToString(id.Sum(nil)), m, as)
+	return f.repute(ctx, user+" "+id, origin, l)
+}
+
+// repute teaches the reputation, once for each judgement.
+func (f *filter) repute(ctx context.Context, key string, e *spam.Envelope, l spam.Label) error {
+	before := spam.Unlabelled
+	err := f.memory.Update(ctx, "judged "+key, 30*24*time.Hour, func(old []byte) []byte {
+		before = spam.Unlabelled
+		if len(old) == 1 {
+			before = spam.Label(old[0])
+		}
+		return []byte{byte(l)}
+	})
+	if err != nil || before == l {
+		return err
+	}
+	return errors.Join(f.reputation.Unlearn(ctx, e, before), f.reputation.Learn(ctx, e, l))
 }
 
 // asChecked returns a stored message as check saw it: without the fields that were put before
-// it since, which would tell the classifier its own verdict.
-func asChecked(text io.Reader) (io.Reader, error) {
+// it since, which would tell the classifier its own verdict. Origin is who sent it, or nil.
+func asChecked(text io.Reader) (_ io.Reader, origin *spam.Envelope, err error) {
 	r := bufio.NewReader(text)
 	for {
-		line, err := r.Peek(len("Return-Path:"))
+		start, err := r.Peek(len("Return-Path:"))
 		if err != nil && err != io.EOF {
-			return nil, err
+			return nil, nil, err
 		}
-		ours := strings.HasPrefix(string(line), "Return-Path:") || strings.HasPrefix(string(line), "X-Spam-")
+		ours := strings.HasPrefix(string(start), "Return-Path:") || strings.HasPrefix(string(start), "X-Spam-")
 		if !ours {
-			return r, nil
+			return r, origin, nil
 		}
 		for folded := true; folded; {
-			if _, err := r.ReadString('\n'); err != nil {
-				return r, nil
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return r, origin, nil
+			}
+			if strings.HasPrefix(line, originField) {
+				origin = parseOrigin(line)
 			}
 			next, _ := r.Peek(1)
 			folded = len(next) == 1 && (next[0] == ' ' || next[0] == '\t')

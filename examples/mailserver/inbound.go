@@ -4,13 +4,17 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/mailblocks/mailblocks/dnsauth"
 	"github.com/mailblocks/mailblocks/dnsauth/authres"
+	"github.com/mailblocks/mailblocks/dnsauth/dkim"
+	"github.com/mailblocks/mailblocks/dnsauth/spf"
 	"github.com/mailblocks/mailblocks/imap"
 	"github.com/mailblocks/mailblocks/internal/bodybuf"
 	"github.com/mailblocks/mailblocks/smtp"
+	"github.com/mailblocks/mailblocks/spam"
 )
 
 // inbound takes mail from anybody for our own users: checks who sent it, whether it is spam,
@@ -73,9 +77,9 @@ func (h *inbound) Data(ctx context.Context, tx *smtp.Transaction, body smtp.Body
 		}
 	}
 	if h.filter != nil {
-		fields, spam := h.filter.check(ctx, h.owner(tx), m.reader())
+		fields, isSpam := h.filter.check(ctx, spamEnvelope(tx, report), m.reader())
 		m.trace = fields + m.trace
-		if spam {
+		if isSpam {
 			m.box = junk
 		}
 	}
@@ -87,11 +91,31 @@ func (h *inbound) Data(ctx context.Context, tx *smtp.Transaction, body smtp.Body
 	return &smtp.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 6, 0}, Text: "delivered as " + tx.ID()}, nil
 }
 
+// spamEnvelope tells the spam filter what the session knows.
+func spamEnvelope(tx *smtp.Transaction, report *dnsauth.Report) *spam.Envelope {
+	e := &spam.Envelope{Remote: tx.Session.Remote.Addr(), Hello: tx.Session.Hello, Sender: tx.From, Time: time.Now()}
+	for _, r := range tx.Recipients {
+		e.Recipients = append(e.Recipients, r.Address)
+	}
+	if report == nil {
+		return e
+	}
+	if r := report.SPF; r != nil && r.Status == spf.Pass {
+		e.Authenticated = append(e.Authenticated, strings.ToLower(r.Domain))
+	}
+	for _, r := range report.DKIM {
+		if r.Status == dkim.Pass {
+			e.Authenticated = append(e.Authenticated, strings.ToLower(r.Domain()))
+		}
+	}
+	return e
+}
+
 // owner returns the user whose training counts for the message: of its only recipient.
-func (h *inbound) owner(tx *smtp.Transaction) string {
-	if len(tx.Recipients) != 1 {
+func (a *accounts) owner(e *spam.Envelope) string {
+	if len(e.Recipients) != 1 {
 		return ""
 	}
-	user, _ := h.accounts.find(tx.Recipients[0].Address)
+	user, _ := a.find(e.Recipients[0])
 	return user
 }

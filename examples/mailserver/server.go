@@ -83,7 +83,7 @@ func newServer(cfg *config) (_ *server, err error) {
 	}
 	s.resolver = &resolver.Cache{Next: client}
 	if !cfg.noSpam {
-		if s.filter, err = openFilter(filepath.Join(cfg.data, "spam")); err != nil {
+		if s.filter, err = openFilter(filepath.Join(cfg.data, "spam"), s.accounts.owner); err != nil {
 			return nil, err
 		}
 	}

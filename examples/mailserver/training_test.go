@@ -3,11 +3,15 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mailblocks/mailblocks/imap"
+	"github.com/mailblocks/mailblocks/spam"
 )
 
 // Who moves messages into Junk teaches the filter: more of the same goes there by itself.
@@ -50,7 +54,7 @@ func TestTraining(t *testing.T) {
 	}
 	send("spam", 0)
 	require.Equal(t, 1, count("INBOX", "You won"), "who has learned nothing decides nothing")
-	for i := range 30 {
+	for i := range 60 {
 		send("spam", 100+i)
 		send("ham", 100+i)
 	}
@@ -73,7 +77,62 @@ func TestTraining(t *testing.T) {
 			assert.Contains(t, m, "X-Spam-Reasons:")
 		}
 	}
+	// A keyword teaches like a move: what it calls wanted is no longer spam.
+	box.do("SELECT Junk")
+	box.do("UID STORE 1:* +FLAGS ($NotJunk)")
+	before := count("Junk", "You won")
+	for i := range 5 {
+		send("spam", 950+i)
+	}
+	assert.Equal(t, before, count("Junk", "You won"))
 	assert.NotContains(t, p.logged(), "level=ERROR")
+}
+
+func TestLabelOf(t *testing.T) {
+	flags := func(system imap.SystemFlags, keywords ...string) imap.Flags { return imap.MakeFlags(system, keywords) }
+	for _, c := range []struct {
+		op   imap.FlagOp
+		want spam.Label
+	}{
+		{imap.FlagOp{Action: imap.FlagsAdd, Flags: flags(imap.Seen)}, spam.Unlabelled},
+		{imap.FlagOp{Action: imap.FlagsAdd, Flags: flags(0, "$Junk")}, spam.Spam},
+		{imap.FlagOp{Action: imap.FlagsAdd, Flags: flags(imap.Answered, "$Junk")}, spam.Spam},
+		{imap.FlagOp{Action: imap.FlagsReplace, Flags: flags(0, "$NotJunk")}, spam.Ham},
+		{imap.FlagOp{Action: imap.FlagsAdd, Flags: flags(imap.Answered)}, spam.Ham},
+		{imap.FlagOp{Action: imap.FlagsRemove, Flags: flags(0, "$Junk")}, spam.Unlabelled},
+		{imap.FlagOp{Action: imap.FlagsAdd, Flags: flags(0, "$Junk", "$NotJunk")}, spam.Unlabelled},
+	} {
+		assert.Equal(t, c.want, labelOf(c.op), "%+v", c.op)
+	}
+}
+
+// Whose mail is judged spam has a bad name then, once for each message, until it is judged
+// the other way.
+func TestReputationLearns(t *testing.T) {
+	f, err := openFilter(t.TempDir(), func(*spam.Envelope) string { return "" })
+	require.NoError(t, err)
+	defer f.close()
+	from := &spam.Envelope{Remote: netip.MustParseAddr("192.0.2.7"), Authenticated: []string{"casino.example"}}
+	score := func() float64 {
+		v, err := f.reputation.Check(t.Context(), from, nil)
+		require.NoError(t, err)
+		return v.Score
+	}
+	train := func(i int, l spam.Label) {
+		fields, _ := f.check(t.Context(), from, strings.NewReader(fmt.Sprintf("Subject: %d\r\n\r\nx\r\n", i)))
+		require.NoError(t, f.train(t.Context(), alice, strings.NewReader(fields+fmt.Sprintf("Subject: %d\r\n\r\nx\r\n", i)), l))
+	}
+	for i := range 20 {
+		train(i, spam.Spam)
+	}
+	bad := score()
+	assert.Positive(t, bad)
+	train(3, spam.Spam)
+	assert.InDelta(t, bad, score(), 1e-3, "the same again counts once")
+	for i := range 20 {
+		train(i, spam.Ham)
+	}
+	assert.LessOrEqual(t, score(), 0.0)
 }
 
 func TestAsChecked(t *testing.T) {
@@ -82,7 +141,7 @@ func TestAsChecked(t *testing.T) {
 		"Return-Path: <a@b>\r\nSubject: x\r\n\r\n":                                                     "Subject: x\r\n\r\n",
 		"Subject: x": "Subject: x", "": "", "X-Spam-": "",
 	} {
-		r, err := asChecked(strings.NewReader(in))
+		r, _, err := asChecked(strings.NewReader(in))
 		require.NoError(t, err)
 		got, err := io.ReadAll(r)
 		require.NoError(t, err)
