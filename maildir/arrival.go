@@ -96,7 +96,7 @@ func (f *folder) commit(ctx context.Context, batch []*arrival) error {
 			continue
 		}
 		for _, file := range a.files {
-			m := &message{uidRecord: uidRecord{base: file.base}, ref: Ref{Name: Name{Base: file.base}, New: true}}
+			m := &message{uidRecord: &uidRecord{base: file.base}, ref: Ref{Name: Name{Base: file.base}, New: true}}
 			m.entry = entry{modSeq: modSeq, flags: f.spell(file.flags), date: file.date.Unix(), saved: now, size: file.size}
 			if file.guid != "" {
 				m.extra = " G" + file.guid
@@ -136,7 +136,7 @@ func (f *folder) commit(ctx context.Context, batch []*arrival) error {
 					undo()
 					return err
 				}
-				msgs, recs = append(msgs, m), append(recs, m.uidRecord)
+				msgs, recs = append(msgs, m), append(recs, *m.uidRecord)
 				dirs[m.ref.dir()] = true
 			}
 		}

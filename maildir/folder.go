@@ -19,8 +19,8 @@ import (
 // a folder's view: a changed one takes its place, so that a view handed out stays as it was.
 type message struct {
 	entry
-	uidRecord
-	ref Ref
+	*uidRecord // the same one in all states of the message
+	ref        Ref
 }
 
 func (m *message) at() imap.UID { return m.entry.uid }
@@ -38,12 +38,12 @@ type folder struct {
 	uids      uidList
 	words     keywords
 	index     index
-	scans     [2]scan              // of new/ and cur/
-	lines     map[string]uidRecord // the UID list's records by base, those of expunged messages too
-	linesRead bool                 // all of them, since the files were last compared with them
-	pending   map[imap.UID]entry   // the index's messages that are not in the view (yet)
-	msgs      []*message           // the view, by ascending UID
-	gone      []goneEntry          // by ascending mod-sequence
+	scans     [2]scan               // of new/ and cur/
+	lines     map[string]*uidRecord // the UID list's records by base, those of expunged messages too
+	linesRead bool                  // all of them, since the files were last compared with them
+	pending   map[imap.UID]entry    // the index's messages that are not in the view (yet)
+	msgs      []*message            // the view, by ascending UID
+	gone      []goneEntry           // by ascending mod-sequence
 	highest   imap.ModSeq
 	count     counts
 	missed    map[imap.UID]int // in how many scans a message of the view was not found
@@ -137,7 +137,7 @@ func closeFolder(f *folder) {
 
 // forget empties the view. The files it was made of are read again.
 func (f *folder) forget() {
-	f.lines = make(map[string]uidRecord)
+	f.lines = make(map[string]*uidRecord)
 	f.pending = make(map[imap.UID]entry)
 	f.missed = make(map[imap.UID]int)
 	f.msgs, f.gone, f.highest = nil, nil, 0
@@ -234,7 +234,7 @@ func (f *folder) readLists(ctx context.Context) error {
 	}
 	for range 2 { // a new index sends us back to the UID list, once
 		whole := len(f.msgs) == 0
-		err := f.uids.refresh(func() { f.forget(); whole = true }, func(r uidRecord) { f.lines[r.base] = r })
+		err := f.uids.refresh(func() { f.forget(); whole = true }, func(r uidRecord) { f.lines[r.base] = &r })
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			f.uids.file.release() // written anew from what we know
@@ -298,7 +298,7 @@ func (f *folder) mendLists(ctx context.Context) error {
 		err := f.uids.write(func(yield func(uidRecord) bool) {
 			recs := make([]uidRecord, 0, len(f.lines))
 			for _, r := range f.lines {
-				recs = append(recs, r)
+				recs = append(recs, *r)
 			}
 			slices.SortFunc(recs, func(a, b uidRecord) int { return cmpUID(a.uid, b.uid) })
 			for _, r := range recs {
@@ -474,7 +474,7 @@ func (f *folder) compactUIDs() {
 	}
 	err := f.uids.write(func(yield func(uidRecord) bool) {
 		for _, m := range f.msgs {
-			if !yield(m.uidRecord) {
+			if !yield(*m.uidRecord) {
 				return
 			}
 		}
@@ -483,7 +483,7 @@ func (f *folder) compactUIDs() {
 		f.opts.logger().Warn("maildir uid list not written", "dir", string(f.dir), "err", err)
 		return
 	}
-	f.lines = make(map[string]uidRecord, len(f.msgs))
+	f.lines = make(map[string]*uidRecord, len(f.msgs))
 	for _, m := range f.msgs {
 		f.lines[m.base] = m.uidRecord
 	}

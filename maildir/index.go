@@ -180,7 +180,8 @@ const maxIndexKeywords = 10000
 // putMessage adds an 'M' record, and 'K' records for keywords not seen before.
 func (x *index) putMessage(e entry) {
 	le := binary.LittleEndian
-	p := make([]byte, 38, 64)
+	var room [64]byte
+	p := room[:38]
 	p[0], p[1] = 'M', byte(e.flags.System())
 	le.PutUint32(p[2:], uint32(e.uid))
 	le.PutUint64(p[6:], uint64(e.modSeq))
@@ -242,7 +243,9 @@ func (x *index) flush() (err error) {
 		return nil
 	}
 	defer func() {
-		x.buf.Reset()
+		if x.buf.Reset(); x.buf.Cap() > 64<<10 {
+			x.buf = bytes.Buffer{}
+		}
 		if err != nil {
 			x.read = 0
 		}

@@ -315,7 +315,7 @@ func (f *folder) seeAgain(i int, ref Ref, modSeq imap.ModSeq) {
 
 // placed is a file that has a UID.
 type placed struct {
-	rec uidRecord
+	rec *uidRecord
 	ref Ref
 }
 
@@ -378,9 +378,9 @@ func (f *folder) welcome(fresh []Ref, often func() error, modSeq imap.ModSeq) er
 			continue
 		}
 		e.uid, e.modSeq = uid, modSeq
-		m := &message{entry: e, uidRecord: uidRecord{uid: uid, base: ref.Name.Base}, ref: ref}
+		m := &message{entry: e, uidRecord: &uidRecord{uid: uid, base: ref.Name.Base}, ref: ref}
 		m.flags = f.flagsOf(ref, imap.Flags{})
-		msgs, recs = append(msgs, m), append(recs, m.uidRecord)
+		msgs, recs = append(msgs, m), append(recs, *m.uidRecord)
 		uid++
 	}
 	return f.admit(msgs, recs, modSeq)
