@@ -9,13 +9,14 @@
 // when it is lost.
 //
 // A message is durable when Deliver or Append returns: its file, its folder and its UID are
-// synced. Deliveries that arrive together share these syncs.
+// synced. Deliveries that arrive together share these syncs. What comes by one Append or Copy
+// comes all or none, and what Expunge removed is gone, also when the power fails.
 //
-// Limits: a crash (not an error) in the middle of an Append of several messages, or of a Copy
-// of several, may leave some of them; one in the middle of a Rename may leave children under
-// their old names. A change by a program that knows no locks, in the very instant of one of
-// ours, is seen a second later. An open folder holds three descriptors, and about
-// half a KiB of memory a message.
+// Limits: flags are not synced, so that a power cut may take the last changes back, each message's
+// for itself. A crash in the middle of a Move leaves messages in both mailboxes, one in the
+// middle of a Rename may leave children under their old names. A change by a program that knows
+// no locks, in the very instant of one of ours, is seen a second later. An open folder holds
+// three descriptors, and about 0.3 KiB of memory a message.
 //
 //	RFC   subject                            here
 //	9051  UIDs, flags, names                 yes, through imap.Store
