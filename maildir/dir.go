@@ -131,7 +131,7 @@ func (d Dir) All() iter.Seq2[Ref, error] {
 }
 
 // Open opens the message. fs.ErrNotExist: it was renamed or removed since.
-func (d Dir) Open(r Ref) (*os.File, error) { return os.Open(d.path(r)) }
+func (d Dir) Open(r Ref) (*os.File, error) { return openFile(d.path(r)) }
 
 // SetFlags gives the message other flag letters and moves it out of new/. fs.ErrNotExist:
 // it was renamed or removed since.

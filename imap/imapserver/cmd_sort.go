@@ -46,6 +46,7 @@ type sortKey struct {
 	compare func(a, b *hit) int
 	name    string // of the criterion, which is turned round when reverse
 	reverse bool
+	ranks   []uint32 // by position, when they are known
 }
 
 func textKey(text func(*sortFacts) string) sortKey {
@@ -122,7 +123,11 @@ func (c *conn) sort(ctx context.Context, uid bool) reply {
 	if header && !known {
 		c.keepRanks(keys, f.order)
 	}
-	slices.SortFunc(f.order, func(a, b hit) int { return compareHits(by, &a, &b) })
+	if slices.ContainsFunc(by, func(k sortKey) bool { return k.ranks == nil }) {
+		slices.SortFunc(f.order, func(a, b hit) int { return compareHits(by, &a, &b) })
+	} else {
+		f.order = sortRanked(f.order, by)
+	}
 	if ret.save {
 		c.sel.saved = f.savedInOrder(ret)
 	}

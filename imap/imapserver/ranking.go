@@ -90,6 +90,7 @@ func (c *conn) ranked(keys []sortKey) ([]sortKey, bool) {
 		if out[i].reverse {
 			sign = -1
 		}
+		out[i].ranks = ranks
 		out[i].compare = func(a, b *hit) int { return sign * cmp.Compare(ranks[a.pos], ranks[b.pos]) }
 	}
 	return out, true
@@ -105,4 +106,35 @@ func (c *conn) keepRanks(keys []sortKey, hits []hit) {
 			c.sel.box.rankings.put(rankKey{k.name, c.comparator.facts}, hits, sortKeys[k.name].compare)
 		}
 	}
+}
+
+// sortRanked puts hits in the order of keys, all of which are ranks; ties go by position. Numbers
+// are sorted in their stead, once for each key, the last one first.
+func sortRanked(hits []hit, keys []sortKey) []hit {
+	order := make([]uint64, len(hits))
+	for i := range order {
+		order[i] = uint64(i)
+	}
+	next := make([]uint64, len(hits))
+	for k := len(keys) - 1; k >= 0; k-- {
+		ranks := keys[k].ranks
+		for n, i := range order {
+			rank := ranks[hits[i].pos]
+			if keys[k].reverse {
+				rank = ^rank
+			}
+			next[n] = uint64(rank)<<32 | uint64(n)
+		}
+		slices.Sort(next)
+		sorted := make([]uint64, len(hits))
+		for n, x := range next {
+			sorted[n] = order[uint32(x)]
+		}
+		order = sorted
+	}
+	out := make([]hit, len(hits))
+	for n, i := range order {
+		out[n] = hits[i]
+	}
+	return out
 }
