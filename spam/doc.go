@@ -8,6 +8,11 @@
 // any kind at each stage of a message under one deadline, and never loses mail because one
 // fails.
 //
+// Who writes a message can add any words to it, so its text speaks for ham only up to a bound.
+// Who judges one can be wrong, or lie: a user teaches the shared model a bounded number of
+// messages, a store keeps snapshots to go back to ([Classifier.Rollback]), and messages can be
+// forgotten by sender, user or age ([Classifier.Forget]).
+//
 // The package knows no server: an [Envelope] holds facts that any can fill.
 //
 // What is read of the standards, tolerantly:

@@ -14,11 +14,11 @@ import (
 
 // The file of a store, all numbers little-endian:
 //
-//	file    = "mailblocks spam 1\n" base frame *frame
+//	file    = "mailblocks spam 2\n" base frame *frame
 //	base    = uint64, the position after the first frame, which is the sum of all before it
 //	frame   = uint32 length of payload, uint32 CRC-32C of payload, payload
 //	payload = uint64 writer, *record; empty for none
-//	record  = 'C' string(model) uvarint(count) *cell       deltas of cells, by ascending index
+//	record  = 'C' string(model) string(*cell)              deltas of cells, by ascending index
 //	        | 'S' 16 bytes of SHA-256(model NUL id) label varint(until)
 //	        | 'K' string(model) uvarint(slot) string(data)  data of a slot, empty for none
 //	cell    = uvarint(index - index before) flags [varint(ham)] [varint(spam)] [float32 weight float32 square]
@@ -27,7 +27,7 @@ import (
 // The position of a frame is base plus its number after the first. A frame whose length or
 // checksum is wrong ends the file: it and what follows were not written completely.
 
-const fileMagic = "mailblocks spam 1\n"
+const fileMagic = "mailblocks spam 2\n"
 
 var (
 	errNotStore = errors.New("not a spam store, or of another version")
@@ -114,12 +114,17 @@ func encodeRecords(writer uint64, models map[string]*pendingModel, marks map[see
 		p := models[name]
 		if cells := p.cells.sorted(); len(cells) > 0 {
 			b = appendString(append(b, recordCells), name)
-			b = binary.AppendUvarint(b, uint64(len(cells)))
+			// The length goes before them, so that who looks for other records can pass over.
+			at := len(b)
+			b = append(b, make([]byte, binary.MaxVarintLen64)...)
+			start := len(b)
 			before := uint32(0)
 			for _, c := range cells {
 				b = appendCell(b, c, before)
 				before = c.Index
 			}
+			n := binary.PutUvarint(b[at:], uint64(len(b)-start))
+			b = append(b[:at+n], b[start:]...)
 		}
 		for slot, data := range p.slots {
 			b = appendString(append(b, recordSlot), name)
@@ -164,7 +169,6 @@ func appendCell(b []byte, c Cell, before uint32) []byte {
 type record struct {
 	kind  byte
 	model string
-	count uint64
 	body  []byte // the cells
 	key   seenKey
 	mark  seenMark
@@ -251,14 +255,7 @@ func records(payload []byte) iter.Seq[record] {
 			switch rec.kind {
 			case recordCells:
 				rec.model = string(r.bytes(r.uvarint()))
-				rec.count = r.uvarint()
-				start := r.b
-				for range rec.count {
-					if r.cell(0); r.bad {
-						return
-					}
-				}
-				rec.body = start[:len(start)-len(r.b)]
+				rec.body = r.bytes(r.uvarint())
 			case recordSeen:
 				copy(rec.key[:], r.bytes(16))
 				rec.mark.label = Label(r.byte())
@@ -282,7 +279,7 @@ func (rec *record) cells() iter.Seq[Cell] {
 	return func(yield func(Cell) bool) {
 		r := reader{b: rec.body}
 		before := uint32(0)
-		for range rec.count {
+		for len(r.b) > 0 {
 			c := r.cell(before)
 			if r.bad || !yield(c) {
 				return

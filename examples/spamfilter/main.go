@@ -5,6 +5,9 @@
 //	spamfilter -db FILE online LISTFILE            the same, and learn each message after it was judged
 //	spamfilter -db FILE explain PATH               judge a message and print the reasons
 //	spamfilter -db FILE stats                      print what was learned
+//	spamfilter -db FILE snapshot NAME              keep what was learned, to go back to it
+//	spamfilter -db FILE rollback NAME              go back
+//	spamfilter -db FILE forget SENDER              forget what an address or a domain sent
 //
 // A LISTFILE holds one path a line, with "LABEL<TAB>" before it for online; "-" is the standard
 // input. A path is that of a message, an mbox or a Maildir. A file whose name ends in .eml is
@@ -35,7 +38,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: spamfilter -db FILE train ham|spam LISTFILE | score LISTFILE | online LISTFILE | explain PATH | stats")
+var errUsage = errors.New("usage: spamfilter -db FILE train ham|spam LISTFILE | score LISTFILE | online LISTFILE | explain PATH | stats | snapshot NAME | rollback NAME | forget SENDER")
 
 type program struct {
 	c        *spam.Classifier
@@ -91,10 +94,22 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 		})
 	case len(args) == 2 && args[0] == "explain":
 		return messages(args[1], func(m *spam.Message) error { return p.explain(ctx, m) })
+	case len(args) == 2 && args[0] == "snapshot":
+		return c.Snapshot(ctx, args[1])
+	case len(args) == 2 && args[0] == "rollback":
+		return c.Rollback(ctx, args[1])
+	case len(args) == 2 && args[0] == "forget":
+		n, err := c.Forget(ctx, spam.Forgetting{Sender: args[1]})
+		fmt.Fprintf(p.out, "%d messages forgotten\n", n)
+		return err
 	case len(args) == 1 && args[0] == "stats":
 		s := c.Stats()
 		fmt.Fprintf(p.out, "ham %d\nspam %d\nwords %d\nkept %d\ntokenizer %d\n", s.Ham, s.Spam, s.Words, s.Kept, spam.TokenizerVersion)
-		return nil
+		list, err := store.Snapshots(ctx)
+		for _, shot := range list {
+			fmt.Fprintf(p.out, "snapshot %s %s\n", shot.Name, shot.Time.Format(time.RFC3339))
+		}
+		return err
 	}
 	return errUsage
 }

@@ -62,6 +62,13 @@ func TestCommands(t *testing.T) {
 	assert.Contains(t, call("", "stats"), "ham 41\nspam 41\n")
 	assert.Contains(t, call("", "explain", s), "spam: score ")
 
+	call("", "snapshot", "good")
+	assert.Contains(t, call("", "stats"), "snapshot good ")
+	assert.Equal(t, "41 messages forgotten\n", call("", "forget", "ann@example.org"))
+	assert.Contains(t, call("", "stats"), "ham 0\nspam 41\n")
+	call("", "rollback", "good")
+	assert.Contains(t, call("", "stats"), "ham 41\nspam 41\n")
+
 	err := run(t.Context(), []string{"-db", db, "train", "sauce", hams}, nil, io.Discard, io.Discard)
 	assert.ErrorContains(t, err, "no label")
 	err = run(t.Context(), []string{"-db", db, "score"}, nil, io.Discard, io.Discard)
