@@ -4,6 +4,10 @@
 //
 //	mboxconv [-mailbox NAME] [-dialect DIALECT] MBOX MAILDIR
 //	mboxconv [-mailbox NAME] [-dialect DIALECT] MAILDIR MBOX
+//	mboxconv -tree [-dirname NAME] [-dialect DIALECT] FOLDER FOLDER
+//
+// With -tree it copies a whole Maildir++ tree into a tree of mbox files, or the other way, with
+// subscriptions and special uses. Messages get new UIDs, in their order.
 package main
 
 import (
@@ -38,6 +42,7 @@ func main() {
 type job struct {
 	mailbox string
 	dialect mbox.Dialect
+	dirName string
 	out     io.Writer
 
 	copied, before int // messages: now, and in earlier runs
@@ -51,6 +56,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		j.dialect, err = mbox.ParseDialect(s)
 		return err
 	})
+	tree := fs.Bool("tree", false, "copy all mailboxes of a folder of mbox files into a Maildir, or the other way")
+	fs.StringVar(&j.dirName, "dirname", "", "with -tree: each mbox is a file of this `name` in a folder, so that folders with messages can have children")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -59,6 +66,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return flag.ErrHelp
 	}
 	from, to := fs.Arg(0), fs.Arg(1)
+	if *tree {
+		err := j.convertTree(ctx, from, to)
+		fmt.Fprintf(out, "%d messages copied, %d were there\n", j.copied, j.before)
+		return err
+	}
 	convert := j.toMaildir
 	root := to
 	info, err := os.Stat(from)

@@ -117,3 +117,71 @@ func TestConvertRefuses(t *testing.T) {
 		assert.Error(t, run(context.Background(), args, io.Discard), args)
 	}
 }
+
+func tree(t *testing.T, store imap.Store) map[string][]mail {
+	ctx := context.Background()
+	all := make(map[string][]mail)
+	for info, err := range store.Mailboxes(ctx) {
+		require.NoError(t, err)
+		if info.NoSelect {
+			continue
+		}
+		box, err := store.Open(ctx, info.Name)
+		require.NoError(t, err)
+		delta, err := box.Changes(ctx, 0)
+		require.NoError(t, err)
+		all[info.Name] = []mail{{flags: string(info.SpecialUse), text: map[bool]string{true: "subscribed"}[info.Subscribed]}}
+		for m, err := range delta.Messages {
+			require.NoError(t, err)
+			body, err := box.Body(ctx, m.UID)
+			require.NoError(t, err)
+			text, err := io.ReadAll(io.NewSectionReader(body, 0, body.Size()))
+			require.NoError(t, err)
+			require.NoError(t, body.Close())
+			all[info.Name] = append(all[info.Name], mail{m.Flags.String(), m.InternalDate.UTC().Format(time.DateTime), string(text)})
+		}
+		require.NoError(t, box.Close())
+	}
+	return all
+}
+
+func TestConvertTree(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	first, files, back := filepath.Join(dir, "Maildir"), filepath.Join(dir, "mboxes"), filepath.Join(dir, "Maildir2")
+	store, err := maildir.Open(first, nil)
+	require.NoError(t, err)
+	require.NoError(t, store.Create(ctx, "Sent", &imap.CreateOptions{SpecialUse: imap.UseSent}))
+	require.NoError(t, store.Create(ctx, "Größe/Sub.x", nil))
+	require.NoError(t, store.Subscribe(ctx, "Größe/Sub.x", true))
+	fill := func(name string, from, to int) {
+		box, err := store.Open(ctx, name)
+		require.NoError(t, err)
+		for i := from; i < to; i++ {
+			_, err := box.Append(ctx, []imap.NewMessage{{
+				Flags: imap.NewFlags(imap.FlagSeen, "word"), InternalDate: time.Date(2020, 1, 2, 3, 4, i, 0, time.UTC),
+				Body: strings.NewReader("Subject: " + strings.Repeat("x", i) + "\r\n\r\nFrom x\r\nbody"),
+			}})
+			require.NoError(t, err)
+		}
+		require.NoError(t, box.Close())
+	}
+	fill(imap.Inbox, 0, 40)
+	fill("Größe/Sub.x", 0, 3)
+	assert.Contains(t, convert(t, "-tree", first, files), "43 messages copied, 0 were there\n")
+	fill("Sent", 0, 2)
+	assert.Contains(t, convert(t, "-tree", first, files), "2 messages copied, 43 were there\n")
+	assert.Contains(t, convert(t, "-tree", files, back), "45 messages copied, 0 were there\n")
+	again, err := maildir.Open(back, nil)
+	require.NoError(t, err)
+	assert.Equal(t, tree(t, store), tree(t, again))
+
+	// A crash after a batch was appended and before that was noted.
+	path := filepath.Join(back, ".mboxconv-Sent")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	tried := text[:bytes.IndexByte(text, '\n')+1]
+	require.NoError(t, os.WriteFile(path, tried, 0o600))
+	assert.Contains(t, convert(t, "-tree", files, back), "0 messages copied, 45 were there\n")
+	assert.Error(t, run(ctx, []string{"-tree", first, back}, io.Discard), "two of a kind")
+}
