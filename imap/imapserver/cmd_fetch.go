@@ -409,7 +409,10 @@ func (f *fetcher) lookAhead(ctx context.Context, batch []*entry) digests {
 	return f.c.sel.box.digests(ctx, need, f.full, func(i int, m *message) {
 		for k := range f.items {
 			if b := &f.cached[at[i]+k]; *b == nil && f.items[k].cacheable() {
-				*b, _ = f.render(ctx, &f.items[k], m) // what fails is tried again, to be told why
+				// What fails is tried again, to be told why.
+				if made, err := f.render(ctx, &f.items[k], m); err == nil && len(made) <= maxDigest {
+					*b = made
+				}
 			}
 		}
 	})

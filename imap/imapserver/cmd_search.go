@@ -197,17 +197,17 @@ func (c *conn) runSearch(ctx context.Context, query criterion, p *searchParser, 
 		m.extra = f.extra
 	}
 	f := new(found)
-	var bodies *bodySearch
-	if query.cost == costBody {
-		bodies = &bodySearch{query: query, cur: cur}
+	var reading *readingSearch
+	if query.cost > costIndex {
+		reading = &readingSearch{query: query, cur: cur}
 	}
 	told := time.Now()
 	for pos, e := range s.view.from(0) {
 		m.reset(pos+1, e.uid)
 		m.entry, m.index = s.current(cur, e)
 		hit := false
-		if bodies != nil {
-			v := bodies.verdict(m, s, pos)
+		if reading != nil {
+			v := reading.verdict(m, s, pos)
 			hit, m.score, m.scored = v.hit, v.score, v.scored
 		} else {
 			hit = query.match(m)

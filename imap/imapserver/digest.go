@@ -99,11 +99,15 @@ func (m *message) makeDigest(ctx context.Context, full bool) *mimetree.Digest {
 		return nil
 	}
 	d, err := mimetree.NewDigest(m.body, m.body.Size(), p, !full)
-	if err != nil {
+	if err != nil || len(d.Append(nil)) > maxDigest {
 		return nil
 	}
 	return d
 }
+
+// maxDigest bounds a digest, and what is made of it ahead: there are as many as messages in a
+// batch. Messages that need more are read each time.
+const maxDigest = 16 << 10
 
 // inParallel calls do with 0 to n-1, several at a time when there are at least that many for
 // each who works.

@@ -7,6 +7,11 @@
 // at it. A session sees a version of that index. What happened since is told when RFC 9051,
 // 7.5.1 allows it, as it is then, not as it was when it happened.
 //
+// A message is parsed once: its common header fields, its structure and the places of its parts
+// are kept in memory (Server.CacheBytes), or by a store that is an imap.ParsedCache, and answer
+// FETCH, SEARCH, SORT and THREAD without opening the body. What has to be read is read on all
+// processors.
+//
 //	RFC   subject                                     here
 //	3501  IMAP4rev1                                   yes
 //	9051  IMAP4rev2, by ENABLE                        yes

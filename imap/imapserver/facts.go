@@ -158,10 +158,12 @@ func parseFacts(b []byte) *sortFacts {
 		f.date = time.Unix(unix, 0)
 	}
 	f.isReply = flags&2 != 0
+	texts := string(b) // one for all
 	next := func() string {
 		size, n := binary.Uvarint(b)
-		s := string(b[n : n+int(size)])
-		b = b[n+int(size):]
+		end := n + int(size)
+		s := texts[n:end]
+		b, texts = b[end:], texts[end:]
 		return s
 	}
 	for _, s := range []*string{&f.subject, &f.from, &f.to, &f.cc, &f.displayFrom, &f.displayTo, &f.id} {

@@ -12,11 +12,14 @@ type verdict struct {
 	scored int
 }
 
-// bodyChunk is how many messages are looked through at once.
-const bodyChunk = 128
+// How many messages are looked through at once.
+const (
+	headerChunk = 2048
+	bodyChunk   = 128
+)
 
-// bodySearch asks a program that looks into bodies of several messages at a time.
-type bodySearch struct {
+// readingSearch asks a program that looks into headers or bodies of several messages at a time.
+type readingSearch struct {
 	query    criterion
 	cur      *index
 	start    int // position of the first verdict
@@ -25,7 +28,7 @@ type bodySearch struct {
 }
 
 // verdict returns what is found out about the message at pos; the positions rise.
-func (b *bodySearch) verdict(m *candidate, s *selected, pos int) verdict {
+func (b *readingSearch) verdict(m *candidate, s *selected, pos int) verdict {
 	if pos >= b.start+len(b.verdicts) {
 		b.look(m, s, pos)
 		if m.err != nil {
@@ -37,10 +40,14 @@ func (b *bodySearch) verdict(m *candidate, s *selected, pos int) verdict {
 
 // look looks through the messages from pos on. Those in a row are one worker's: it learns about
 // them together.
-func (b *bodySearch) look(m *candidate, s *selected, pos int) {
-	n := min(bodyChunk, m.view.len()-pos)
+func (b *readingSearch) look(m *candidate, s *selected, pos int) {
+	chunk := headerChunk
+	if b.query.cost == costBody {
+		chunk = bodyChunk
+	}
+	n := min(chunk, m.view.len()-pos)
 	b.start, b.verdicts = pos, make([]verdict, n)
-	const run = bodyChunk / maxParallel
+	run := chunk / maxParallel
 	runs := (n + run - 1) / run
 	for len(b.searches) < runs {
 		w := &candidate{message: message{mb: m.mb}, box: m.box, view: m.view, full: m.full, ctx: m.ctx, recent: m.recent, extra: m.extra}
@@ -50,7 +57,9 @@ func (b *bodySearch) look(m *candidate, s *selected, pos int) {
 		w := b.searches[k]
 		from := pos + k*run
 		w.until = min(from+run, pos+n)
-		w.step, w.aheadEnd = run, from // bodies are all read
+		if w.aheadEnd = from; b.query.cost == costBody {
+			w.step = run // all are read
+		}
 		for i, e := range m.view.from(from) {
 			if i >= w.until || w.err != nil {
 				return

@@ -41,7 +41,7 @@ func TestSearchManyBodies(t *testing.T) {
 	ts.fill("ann", imap.Inbox, msgs...)
 	c := rawSession(t, ts.addr)
 	c.do("SELECT INBOX")
-	for _, keys := range []string{"TEXT garden", "BODY \"=\" NOT TEXT olga", "OR TEXT \xc3\xa9x BODY invoice", "FUZZY TEXT kitchn"} {
+	for _, keys := range []string{"TEXT garden", "BODY \"=\" NOT TEXT olga", "OR TEXT \xc3\xa9x BODY invoice", "FUZZY TEXT kitchn", "FROM olga OR SUBJECT garden LARGER 20000"} {
 		command := "SEARCH " + keys
 		if strings.Contains(keys, "\xc3") {
 			command = "SEARCH CHARSET UTF-8 " + strings.Replace(keys, "\xc3\xa9x", "{3+}\r\n\xc3\xa9x", 1)

@@ -12,6 +12,7 @@ import (
 )
 
 var upgradeTests = map[string]func(*fixture){
+	"ParsedCache":           testParsedCache,
 	"Quota":                 testQuota,
 	"QuotaHolds":            testQuotaHolds,
 	"QuotaConcurrent":       testQuotaConcurrent,
