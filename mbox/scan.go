@@ -66,6 +66,19 @@ func (s *scanner) window(off int64, want int) ([]byte, error) {
 	return s.buf, err
 }
 
+// peek returns the octets at off, at most n, and leaves the window where it is.
+func (s *scanner) peek(off int64, n int) ([]byte, error) {
+	if i := off - s.start; i >= 0 && i+int64(n) <= int64(len(s.buf)) {
+		return s.buf[i : i+int64(n)], nil
+	}
+	b := make([]byte, n)
+	m, err := s.r.ReadAt(b, off)
+	if err == io.EOF {
+		err = nil
+	}
+	return b[:m], err
+}
+
 // first returns where the first separator is: the size, when there is none.
 func (s *scanner) first() (int64, error) {
 	if s.loc == nil {
@@ -162,7 +175,12 @@ func (s *scanner) readHeader(f *found) (shown int64, err error) {
 		w, err := s.window(at, 4096)
 		if err != nil || len(w) == 0 {
 			f.header = int32(at - f.headerAt())
-			return shown, err
+			if !starts && !own && cr { // shown as it is written when it is written anew: with its end
+				shown++
+			} else if !starts && !own {
+				shown += 2
+			}
+			return shown + 2, err
 		}
 		line, whole := w, false
 		if i := bytes.IndexByte(w, '\n'); i >= 0 {
@@ -179,7 +197,7 @@ func (s *scanner) readHeader(f *found) (shown int64, err error) {
 			if line[0] == 'F' {
 				if _, _, sep := ParseSeparator(string(line[:min(len(line), maxLine+1)]), s.loc); sep && at > f.headerAt() {
 					f.header = int32(at - f.headerAt())
-					return shown, nil
+					return shown + 2, nil
 				}
 			}
 			if line[0] != ' ' && line[0] != '\t' {
@@ -208,14 +226,14 @@ func (s *scanner) readHeader(f *found) (shown int64, err error) {
 func (s *scanner) end(f *found) (int64, error) {
 	at := f.bodyAt()
 	if f.length >= 0 && f.length <= s.size-at && s.dialect.counted() {
-		var b [maxLine + 3]byte
 		off := at + f.length
-		n, err := s.r.ReadAt(b[:], off)
-		if err != nil && err != io.EOF {
+		b, err := s.peek(off, maxLine+3)
+		if err != nil {
 			return 0, err
 		}
+		n := len(b)
 		// Dovecot leaves LFs too many when it moves a body that holds what looks like a separator.
-		rest := b[:n]
+		rest := b
 		for len(rest) > 1 && rest[0] == '\n' && rest[1] == '\n' && n-len(rest) < maxBlank {
 			rest = rest[1:]
 		}

@@ -19,15 +19,17 @@ func writeMessage(w io.Writer, f io.ReaderAt, p *place, d Dialect) error {
 	return writeBody(w, io.NewSectionReader(f, p.bodyAt(), p.bodyLen), d)
 }
 
+// writeHeader writes a header without our fields. One that does not end in an empty line gets one.
 func writeHeader(w io.Writer, r io.Reader) error {
 	in := bufio.NewReaderSize(r, 4096)
 	out := &crlfWriter{w: w}
-	for own, start := false, true; ; {
+	for own, start, ended := false, true, false; ; {
 		piece, err := in.ReadSlice('\n')
 		if err != nil && err != bufio.ErrBufferFull && err != io.EOF {
 			return err
 		}
 		end := err == io.EOF
+		ended = ended || start && err == nil && len(bytes.TrimRight(piece, "\r\n")) == 0
 		if start && len(piece) > 0 && piece[0] != ' ' && piece[0] != '\t' {
 			f, _ := ownLine(piece)
 			own = f != notOwn
@@ -38,8 +40,16 @@ func writeHeader(w io.Writer, r io.Reader) error {
 				return err
 			}
 		}
-		if end {
+		if end && ended {
 			return nil
+		}
+		if end {
+			text := "\n"
+			if !own && len(piece) > 0 || !own && !start {
+				text = "\n\n"
+			}
+			_, err := io.WriteString(out, text)
+			return err
 		}
 		start = err == nil
 	}

@@ -181,7 +181,7 @@ func (f *folder) rewrite(l *Lock, u *update, before int64) (err error) {
 					return err
 				}
 				header = rewriteHeader(raw, f.status(u, i))
-				if j.tail < 0 && old.off == at && len(header) == len(raw) {
+				if j.tail < 0 && old.off == at && len(header) == len(raw) && len(raw) > 0 {
 					j.patch(old.headerAt(), raw, header)
 					header = nil
 				}
@@ -243,7 +243,16 @@ func putOld(w io.Writer, r io.ReaderAt, e *entry, old place, header []byte) erro
 	}
 	e.header = int32(len(header))
 	e.total += int64(e.header) - int64(old.header)
-	if _, err := io.Copy(w, io.NewSectionReader(r, old.off, int64(old.sep))); err != nil {
+	sep := make([]byte, old.sep)
+	if _, err := r.ReadAt(sep, old.off); err != nil && err != io.EOF {
+		return err
+	}
+	if !bytes.HasSuffix(sep, []byte{'\n'}) {
+		sep = append(sep, '\n')
+		e.sep++
+		e.total++
+	}
+	if _, err := w.Write(sep); err != nil {
 		return err
 	}
 	if _, err := w.Write(header); err != nil {
