@@ -129,33 +129,22 @@ func BenchmarkLargeFolder(b *testing.B) {
 	}
 }
 
-// BenchmarkDurable measures durable delivery of 4 KiB by one, and by 16 at a time, beside what
-// the disk takes for it: a file made, written, synced and renamed, and its folder synced.
+// BenchmarkDurable measures durable delivery of 4 KiB by one, and by 16 at a time, and in turns
+// what the disk takes for it: a file made, written, synced and renamed, and its folder synced.
 func BenchmarkDurable(b *testing.B) {
 	text := strings.Repeat("A line of mail.\r\n", 240)
 	ctx := b.Context()
-	run := func(b *testing.B, parallel int, deliver func(n uint64) error) {
-		var n atomic.Uint64
-		if parallel == 1 {
-			for b.Loop() {
-				require.NoError(b, deliver(n.Add(1)))
-			}
-			return
-		}
-		b.SetParallelism(parallel / runtime.GOMAXPROCS(0))
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				if err := deliver(n.Add(1)); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
 	for _, parallel := range []int{1, 16} {
-		b.Run(fmt.Sprint("Floor/", parallel), func(b *testing.B) {
+		b.Run(fmt.Sprint(parallel), func(b *testing.B) {
 			dir := b.TempDir()
-			run(b, parallel, func(n uint64) error {
-				tmp := filepath.Join(dir, fmt.Sprint("tmp", n))
+			s, err := Open(filepath.Join(dir, "mail"), nil)
+			require.NoError(b, err)
+			box, err := s.Open(ctx, imap.Inbox)
+			require.NoError(b, err)
+			defer box.Close()
+			var n atomic.Uint64
+			floor := func() error {
+				tmp := filepath.Join(dir, fmt.Sprint("tmp", n.Add(1)))
 				f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 				if err != nil {
 					return err
@@ -167,22 +156,43 @@ func BenchmarkDurable(b *testing.B) {
 				if err := f.Sync(); err != nil {
 					return err
 				}
-				if err := os.Rename(tmp, filepath.Join(dir, fmt.Sprint("new", n))); err != nil {
+				if err := os.Rename(tmp, tmp+".new"); err != nil {
 					return err
 				}
 				return atomicfile.SyncDir(dir)
-			})
-		})
-		b.Run(fmt.Sprint("Append/", parallel), func(b *testing.B) {
-			s, err := Open(filepath.Join(b.TempDir(), "mail"), nil)
-			require.NoError(b, err)
-			box, err := s.Open(ctx, imap.Inbox)
-			require.NoError(b, err)
-			defer box.Close()
-			run(b, parallel, func(uint64) error {
+			}
+			deliver := func() error {
 				_, err := box.Append(ctx, []imap.NewMessage{{Body: strings.NewReader(text)}})
 				return err
-			})
+			}
+			const each = 10 // in a turn
+			turn := func(do func() error) time.Duration {
+				start := time.Now()
+				var g errgroup.Group
+				for range parallel {
+					g.Go(func() error {
+						for range each {
+							if err := do(); err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+				}
+				require.NoError(b, g.Wait())
+				return time.Since(start)
+			}
+			var floors, ours time.Duration
+			turns := 0
+			for b.Loop() {
+				floors += turn(floor)
+				ours += turn(deliver)
+				turns++
+			}
+			count := float64(turns * parallel * each)
+			b.ReportMetric(float64(floors.Microseconds())/count, "µs-floor")
+			b.ReportMetric(float64(ours.Microseconds())/count, "µs-append")
+			b.ReportMetric(floors.Seconds()/ours.Seconds(), "of-floor")
 		})
 	}
 }
