@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,6 +151,34 @@ func TestRenamedUnderneath(t *testing.T) {
 	assert.Equal(t, "1700000000.M1P1.h:2,FS", ref.Name.String())
 	assert.Equal(t, []string{`1 (\Flagged \Seen)`}, tr.list(box))
 	assert.Equal(t, "Subject: x\r\n\r\n", tr.body(box, 1))
+}
+
+// What cannot be read, or is no file, hides nothing else.
+func TestOddFiles(t *testing.T) {
+	tr := newTree(t)
+	tr.write("cur/1700000000.M1P1.h:2,", "Subject: a\n\n")
+	cur := func(name string) string { return filepath.Join(tr.root, "cur", name) }
+	for from, to := range map[string]string{"1700000001.loop:2,": "1700000001.loop:2,", "1700000002.dangling:2,": "nowhere", "1700000003.folder:2,": "."} {
+		if err := os.Symlink(to, cur(from)); err != nil {
+			t.Skip("no symbolic links here")
+		}
+	}
+	tr.write("cur/:2,S", "no base")
+	tr.write("cur/1700000004.M1P1.h:1,x", "Subject: an info we do not know\n\n")
+	tr.write("cur/1700000005.M1P1.h:2,XyYS,foreign", "Subject: b\n\n")
+	tr.write("new/\xff\xfe", "Subject: no UTF-8\n\n")
+	tr.write("new/"+strings.Repeat("x", 255), "Subject: long\n\n")
+	var log strings.Builder
+	s, err := Open(tr.root, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	box, err := s.Open(tr.ctx, imap.Inbox)
+	require.NoError(t, err)
+	defer box.Close()
+	assert.Equal(t, []string{"1 ()", "2 ()", "3 ()", "4 ()", "5 (\\Seen unknown-24)"}, tr.list(box))
+	assert.Contains(t, log.String(), "1700000001.loop", "it is told of")
+	for uid := imap.UID(1); uid <= 5; uid++ {
+		assert.Contains(t, tr.body(box, uid), "Subject: ")
+	}
 }
 
 // A program that moves a message out of new/ in the very instant in which we change cur/ moves

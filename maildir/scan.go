@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,6 +29,9 @@ type scan struct {
 // verifyAfter is how long changes of our own are trusted to be all there was: a foreign
 // change in the very instant of ours is seen that much later.
 const verifyAfter = time.Second
+
+// retryAfter is when files that could not be read are looked at again.
+const retryAfter = 10 * time.Second
 
 // racyWindow is how long after a folder's last change a listing may have missed another
 // change with the same time: a few ticks of the kernel's clock, or two seconds where the
@@ -403,11 +407,15 @@ func (f *folder) admit(msgs []*message, recs []uidRecord, modSeq imap.ModSeq) er
 	return nil
 }
 
-// statAll returns what stat does of each file; size is negative for one that was renamed or
-// removed since it was listed: the next look finds it, or finds it missing. It calls often now
-// and then, and ends with its error.
+// statAll returns what stat does of each file; size is negative for one that is no message, or
+// was renamed or removed since it was listed: the next look finds it, or finds it missing. So it
+// is for one that cannot be read, which hides no other: all that are tried again later. It calls
+// often now and then, and ends with its error.
 func (f *folder) statAll(refs []Ref, often func() error) ([]entry, error) {
 	stats := make([]entry, len(refs))
+	var mu sync.Mutex
+	var failed error
+	failures := 0
 	const batch = 512
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -419,23 +427,32 @@ func (f *folder) statAll(refs []Ref, often func() error) ([]entry, error) {
 		work := func() error {
 			for i := first; i < min(first+batch, len(refs)); i++ {
 				e, err := f.stat(refs[i])
-				switch {
-				case errors.Is(err, fs.ErrNotExist):
-					stats[i].size = -1
-				case err != nil:
-					return err
-				default:
-					stats[i] = e
+				if err != nil {
+					e.size = -1
+				}
+				if stats[i] = e; err != nil && !errors.Is(err, fs.ErrNotExist) {
+					mu.Lock()
+					failed = err
+					failures++
+					mu.Unlock()
 				}
 			}
 			return nil
 		}
 		if len(refs) <= batch {
-			return stats, work()
+			_ = work()
+			break
 		}
 		g.Go(work)
 	}
-	return stats, g.Wait()
+	_ = g.Wait()
+	if failures > 0 {
+		f.opts.logger().Warn("maildir messages not read", "dir", string(f.dir), "messages", failures, "err", failed)
+		for i := range f.scans {
+			f.scans[i].due = time.Now().Add(retryAfter)
+		}
+	}
+	return stats, nil
 }
 
 // stat returns what only the file itself can tell: its date, and its size when the name
@@ -444,6 +461,10 @@ func (f *folder) stat(ref Ref) (e entry, err error) {
 	info, err := os.Stat(f.dir.path(ref))
 	if err != nil {
 		return e, err
+	}
+	if !info.Mode().IsRegular() {
+		e.size = -1 // a pipe would be read for ever
+		return e, nil
 	}
 	e.date, e.saved = info.ModTime().Unix(), f.opts.now().Unix()
 	size, ok := ref.Name.CRLFSize()
