@@ -43,7 +43,7 @@ func (m *model) judge(f *features, u *userModel) Verdict {
 	bytes := mx.regression * op.gramText
 	headBytes := mx.regression * op.gramHead
 	z := op.score()
-	if over := -textMost - op.text(); over > 0 {
+	if over := -op.textMost - op.text(); over > 0 {
 		sum := math.Min(bytes, 0)
 		for _, w := range list[f.textWords:] {
 			sum += math.Min(mx.regression*op.scales.wordText*float64(w.weight)+mx.words*op.oddsTextScale*float64(w.odds), 0)

@@ -37,6 +37,7 @@ const (
 	// The text speaks for ham no louder than this, in log-odds: good words cost a spammer
 	// nothing.
 	textMost = 2.0
+	fewWords = 40 // of a head that says little; then the text may say more
 
 	wordPrior   = 0.03 // messages of each class that are thought to have held any word
 	wordDoubt   = 0.4  // messages after which a word's log-odds count half
@@ -224,7 +225,8 @@ type opinion struct {
 	oddsText      float64
 	oddsHeadScale float64
 	oddsTextScale float64
-	known         int // words that were seen before
+	known         int     // words that were seen before
+	textMost      float64 // the text speaks for ham no louder
 }
 
 // A weighed word has what its parts of the score are made of.
@@ -232,7 +234,10 @@ type weighed struct{ weight, odds float32 }
 
 // weigh forms an opinion, and appends one weighed for each word to list.
 func (m *model) weigh(f *features, without Label, list []weighed) (opinion, []weighed) {
-	op := opinion{mix: m.mix(), scales: f.scales()}
+	op := opinion{mix: m.mix(), scales: f.scales(), textMost: textMost}
+	if f.textWords < fewWords {
+		op.textMost *= fewWords / float64(max(f.textWords, 1))
+	}
 	op.gramHead = op.scales.gramHead * m.gramSum(f.grams[:f.textGrams])
 	op.gramText = op.scales.gramText * m.gramSum(f.grams[f.textGrams:])
 	o := m.wordOdds(without)
@@ -275,7 +280,7 @@ func (op *opinion) text() float64 {
 }
 
 // score returns the log-odds of the message.
-func (op *opinion) score() float64 { return op.head() + math.Max(op.text(), -textMost) }
+func (op *opinion) score() float64 { return op.head() + math.Max(op.text(), -op.textMost) }
 
 func sigmoid(z float64) float64 { return 1 / (1 + math.Exp(-z)) }
 

@@ -139,7 +139,9 @@ func TestGoodWords(t *testing.T) {
 		require.NoError(t, c.Learn(t.Context(), "", fmt.Sprint("s", i), spamOf(t, i), spam.Spam))
 		fmt.Fprintf(&good, "The board met on day %d and agreed on the budget.\n", i)
 	}
-	m := message(t, "From: WIN <win3@example.net>\r\nSubject: You WON 3!!!\r\n\r\nCheap pills\r\n"+good.String())
+	head := "X-Sent-By: from mail.example.net by mx.example.org with a program of many words that nobody knows\r\n" +
+		"To: Ann <ann@example.org>, Ben <ben@example.org>\r\nX-Mailer: Some Program 1.0\r\nX-Priority: 3 normal\r\n"
+	m := message(t, head+"From: WIN <win3@example.net>\r\nSubject: You WON 3!!!\r\n\r\nCheap pills\r\n"+good.String())
 	v, err := c.Score(t.Context(), "", m)
 	require.NoError(t, err)
 	assert.Equal(t, "spam", v.String())
