@@ -140,7 +140,7 @@ func (d Dir) SetFlags(r Ref, letters string) (Ref, error) {
 	if to == r {
 		return to, nil
 	}
-	return to, disk.Rename(d.path(r), d.path(to))
+	return to, disk.RenameFile(d.path(r), d.path(to))
 }
 
 // Remove removes the message. fs.ErrNotExist: it was renamed or removed since.

@@ -75,6 +75,11 @@ func Rename(from, to string) error {
 	return do(&Op{Kind: KindRename, Path: from, To: to}, func() error { return os.Rename(from, to) })
 }
 
+// RenameFile is Rename of a plain file to where no folder is.
+func RenameFile(from, to string) error {
+	return do(&Op{Kind: KindRename, Path: from, To: to}, func() error { return rename(from, to) })
+}
+
 // Link is os.Link.
 func Link(from, to string) error {
 	return do(&Op{Kind: KindLink, Path: from, To: to}, func() error { return os.Link(from, to) })
