@@ -45,6 +45,7 @@
 //
 // Limits of a Store: a mailbox takes one change at a time, whole; an expunge writes all that
 // follows it twice; an open body is a copy, in memory or a temporary file, because the file may
-// be written over at any time; 500 keywords a mailbox; a Rename of several mailboxes that a crash
+// be written over at any time; 500 keywords a mailbox; Dovecot 2.3, expunging in a file that both
+// serve, may lose an octet of a body that holds a line which could be a separator (also of its own); a Rename of several mailboxes that a crash
 // cuts short leaves some under their old names.
 package mbox

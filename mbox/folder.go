@@ -32,6 +32,7 @@ type folder struct {
 	base    base
 	pseudo  *entry   // the first message, which is none; nil: there is no such thing
 	msgs    []*entry // the view, by ascending UID and place
+	slab    []entry  // where entries that are read are kept, many at once
 	gone    []goneEntry
 	highest imap.ModSeq
 	next    imap.UID
@@ -166,21 +167,26 @@ func (f *folder) reset() {
 }
 
 func (f *folder) takeEntry(e entry) {
+	if len(f.slab) == cap(f.slab) {
+		f.slab = make([]entry, 0, 256)
+	}
+	f.slab = append(f.slab, e)
+	kept := &f.slab[len(f.slab)-1]
 	if e.uid == 0 {
-		f.pseudo = &e
+		f.pseudo = kept
 		return
 	}
-	f.count.add(&e, 1)
+	f.count.add(kept, 1)
 	f.highest = max(f.highest, e.modSeq)
 	i, there := f.find(e.uid)
 	switch {
 	case there:
 		f.count.add(f.msgs[i], -1)
-		f.msgs[i] = &e
+		f.msgs[i] = kept
 	case i == len(f.msgs):
-		f.msgs = append(f.msgs, &e)
+		f.msgs = append(f.msgs, kept)
 	default:
-		f.msgs = slices.Insert(f.msgs, i, &e)
+		f.msgs = slices.Insert(f.msgs, i, kept)
 	}
 }
 

@@ -284,6 +284,25 @@ func (x *index) putStamp(st stamp, next imap.UID, highest imap.ModSeq) {
 	x.records++
 }
 
+// replaceFile is atomicfile.WriteFunc for a file that a power cut may take.
+func replaceFile(path string, write func(w io.Writer) error) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // the lock is held: nobody else does
+	if err != nil {
+		return err
+	}
+	err = write(f)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
 // frame returns the records put since, as a frame.
 func (x *index) frame() []byte {
 	b := binary.LittleEndian.AppendUint32(nil, uint32(len(x.buf)))
@@ -319,8 +338,9 @@ func (x *index) flush() (err error) {
 	return err
 }
 
-// write replaces the index. Put puts its records, in frames that it ends with cut.
-func (x *index) write(id string, validity uint32, floor imap.ModSeq, put func(cut func() error) error) error {
+// write replaces the index. Put puts its records, in frames that it ends with cut. Durable: what
+// it says of an empty mailbox stands nowhere else.
+func (x *index) write(id string, validity uint32, floor imap.ModSeq, durable bool, put func(cut func() error) error) error {
 	x.clear()
 	x.generation, x.validity, x.floor, x.id = newID(), validity, floor, id
 	raw, err := hex.DecodeString(id)
@@ -329,7 +349,13 @@ func (x *index) write(id string, validity uint32, floor imap.ModSeq, put func(cu
 		raw, x.id = fresh[:], hex.EncodeToString(fresh[:])
 	}
 	var size int64
-	err = atomicfile.WriteFunc(x.path, 0o600, func(w io.Writer) error {
+	replace := replaceFile
+	if durable {
+		replace = func(path string, write func(w io.Writer) error) error {
+			return atomicfile.WriteFunc(path, 0o600, write)
+		}
+	}
+	err = replace(x.path, func(w io.Writer) error {
 		head := append(append(bytes.Clone(indexMagic[:]), x.generation[:]...), raw...)
 		head = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(head, validity), uint64(floor))
 		head = binary.LittleEndian.AppendUint32(head, crc32.Checksum(head, castagnoli))

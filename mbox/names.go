@@ -33,7 +33,7 @@ const (
 )
 
 // sidecars are all the files of ours that belong to a mailbox.
-var sidecars = []string{indexSuffix, useSuffix, undoSuffix, redoSuffix, newSuffix}
+var sidecars = []string{indexSuffix, indexSuffix + ".new", useSuffix, undoSuffix, redoSuffix, newSuffix}
 
 // maxLevel leaves room for the names of sidecars and lock files.
 const maxLevel = 200

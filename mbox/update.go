@@ -349,7 +349,7 @@ func (f *folder) writeIndex(anew bool) error {
 	}
 	sets := slices.Clone(f.index.sets)
 	id := f.id
-	err := f.index.write(id, f.base.validity, floor, func(cut func() error) error {
+	err := f.index.write(id, f.base.validity, floor, len(f.msgs) == 0 && f.pseudo == nil, func(cut func() error) error {
 		for _, words := range sets[min(1, len(sets)):] { // they keep their numbers
 			f.index.set(strings.Fields(words))
 		}
