@@ -52,7 +52,11 @@ func (f *folder) takeBack() error {
 		return err
 	}
 	if !f.uids.stale() { // a list that lacks UIDs says nothing
-		for group := range strings.SplitSeq(strings.TrimSuffix(string(b), "\n\n"), "\n\n") {
+		for group := range strings.SplitAfterSeq(string(b), "\n\n") {
+			group, whole := strings.CutSuffix(group, "\n\n")
+			if !whole {
+				break
+			}
 			if err := f.takeBackGroup(strings.Split(group, "\n")); err != nil {
 				return err
 			}
