@@ -37,6 +37,7 @@ type FetchItems struct {
 // from the end, -1 to -10 (RFC 9394). The zero value is all.
 type Partial struct{ First, Last int64 }
 
+// String returns the range as FETCH takes it, "first:last".
 func (p Partial) String() string { return fmt.Sprintf("%d:%d", p.First, p.Last) }
 
 func (p Partial) check() error {
