@@ -346,12 +346,14 @@ func (f *folder) setAgain(msg *message, op imap.FlagOp, flags *imap.Flags) (Ref,
 
 // locate lists the files to find where the message of this base stands now.
 func (f *folder) locate(base string) (Ref, error) {
-	for ref, err := range f.dir.All() {
-		if err != nil {
-			return Ref{}, err
-		}
-		if ref.Name.Base == base {
-			return ref, nil
+	for range 3 { // who renames it hides it from a listing under way
+		for ref, err := range f.dir.All() {
+			if err != nil {
+				return Ref{}, err
+			}
+			if ref.Name.Base == base {
+				return ref, nil
+			}
 		}
 	}
 	return Ref{}, fs.ErrNotExist
@@ -385,14 +387,19 @@ func (f *folder) expunge(set imap.UIDSet, onlyDeleted bool) (failed error) {
 		}
 		// The name says \Deleted: a program that takes the flag away takes the name.
 		err := f.dir.Remove(msg.ref)
-		if errors.Is(err, fs.ErrNotExist) {
-			var ref Ref
-			if ref, err = f.locate(msg.base); err == nil {
-				if onlyDeleted && f.flagsOf(ref, msg.flags).System()&imap.Deleted == 0 {
-					continue
+		keep := false
+		for tries := 0; errors.Is(err, fs.ErrNotExist) && !keep && tries < 20; tries++ {
+			ref, lost := f.locate(msg.base)
+			if err = lost; lost == nil {
+				if keep = onlyDeleted && f.flagsOf(ref, msg.flags).System()&imap.Deleted == 0; !keep {
+					err = f.dir.Remove(ref)
 				}
-				err = f.dir.Remove(ref)
+			} else if errors.Is(lost, fs.ErrNotExist) {
+				break
 			}
+		}
+		if keep {
+			continue
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = err

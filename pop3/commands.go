@@ -222,12 +222,14 @@ func (s *session) send(ctx context.Context, i int, copy func(w io.Writer, r io.R
 	}}
 }
 
-// cmdQuit ends the session and, after a login, deletes what was marked (RFC 1939, 6).
+// cmdQuit ends the session and, after a login, deletes what was marked (RFC 1939, 6). The maildrop
+// is free before the client hears of it, who may come again at once.
 func (s *session) cmdQuit(ctx context.Context) reply {
 	s.quit = true
 	if s.drop == nil {
 		return okf("goodbye")
 	}
+	defer s.closeDrop(ctx)
 	var marked []int
 	for i, d := range s.deleted {
 		if d {

@@ -87,11 +87,7 @@ func (s *session) run(ctx context.Context) {
 			s.say(reply{text: "[SYS/TEMP] internal error"})
 			_ = s.flush()
 		}
-		if s.drop != nil {
-			if err := s.drop.Close(); err != nil {
-				s.log.LogAttrs(ctx, slog.LevelError, "maildrop not closed", slog.Any("err", err))
-			}
-		}
+		s.closeDrop(ctx)
 		s.log.LogAttrs(ctx, slog.LevelDebug, "session ended", slog.Any("err", cause))
 	}()
 	var conn net.Conn = s.conn
@@ -114,6 +110,17 @@ func (s *session) run(ctx context.Context) {
 		cause = s.step(ctx)
 	}
 	_ = s.flush()
+}
+
+// closeDrop lets go of the maildrop, once.
+func (s *session) closeDrop(ctx context.Context) {
+	if s.drop == nil {
+		return
+	}
+	if err := s.drop.Close(); err != nil {
+		s.log.LogAttrs(ctx, slog.LevelError, "maildrop not closed", slog.Any("err", err))
+	}
+	s.drop = nil
 }
 
 // use makes conn what the session reads and writes.
