@@ -282,7 +282,7 @@ func sent(t *testing.T, received, firstLine string) string {
 			continue // of a folded field
 		}
 		require.True(t, ok, line)
-		require.Contains(t, []string{"Return-Path", "Received", "Authentication-Results", "X-Spam-Status", "X-Spam-Flag", "X-Spam-Score", "X-Spam-Reasons", "DKIM-Signature"}, name)
+		require.Contains(t, []string{"Return-Path", "Received", "Authentication-Results", "X-Spam-Status", "X-Spam-Flag", "X-Spam-Score", "X-Spam-Reasons", "X-Spam-Origin", "DKIM-Signature"}, name)
 	}
 	return received[i:]
 }
