@@ -469,11 +469,14 @@ func TestSendBodyError(t *testing.T) {
 }
 
 func TestContextEndsSend(t *testing.T) {
-	c := dialTest(t, smtptest.Script(t, nil, hello+"C."), nil)
 	ctx, cancel := context.WithCancel(t.Context())
+	c := dialTest(t, smtptest.Script(t, nil, hello+"S: 250 ok\nC."), &smtp.ClientOptions{Log: func(_ bool, text string) {
+		if strings.HasPrefix(text, "250 ok") { // behind all that was sent
+			cancel()
+		}
+	}})
 	pr, pw := io.Pipe()
 	defer pw.Close()
-	go cancel()
 	_, err := c.Send(ctx, &smtp.Envelope{To: to("c@d.test", "e@f.test")}, pr)
 	require.ErrorIs(t, err, context.Canceled)
 }
